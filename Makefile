@@ -1,0 +1,58 @@
+# What CI and people run. Everything lives in this checkout: .venv/, models/, .cache/.
+PYTHON ?= python3
+PIP := .venv/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+MODELS := resnet-50 all-MiniLM-L6-v2 clip-vit-base-patch32 whisper-base
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev demo serve test check format proto proto-release export clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: export ## Set up, export four models, serve them, stream text, photos and speech through them
+	.venv/bin/python examples/python/demo.py --start-server --repository models
+
+serve: export ## Serve models/ on 127.0.0.1:8001 until Ctrl-C
+	.venv/bin/vecserve-server --repository models
+
+test: export .venv/.dev ## Run all tests
+	.venv/bin/pytest
+
+check: .venv/.dev ## Format, lint, types, protos, stub drift: what must hold before a commit
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/buf lint protos
+	.venv/bin/buf format --diff --exit-code protos/vecserve
+	.venv/bin/buf breaking protos --against protos/released.binpb
+	protos/check-stubs.sh
+
+export: .venv/.ready ## Export the four models into models/, skipping those already there
+	.venv/bin/vecserve-export $(MODELS) --untrained --output models
+
+format: .venv/.dev ## Format Python and protos
+	.venv/bin/ruff format .
+	.venv/bin/ruff check --fix .
+	.venv/bin/buf format --write protos/vecserve
+
+proto: .venv/.dev ## Generate the Python stubs from protos/
+	protos/generate.sh client
+
+proto-release: .venv/.dev ## Make the protos as they are the release that changes are checked against
+	.venv/bin/buf build protos --output protos/released.binpb
+
+setup: .venv/.ready ## Create .venv with the client, the server and the exporter
+setup-dev: .venv/.dev ## Add what tests and checks need
+
+.venv/.ready: pyproject.toml constraints.txt
+	test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	@echo "installing into .venv (about a minute; PyTorch is the largest part)"
+	$(PIP) --editable '.[server,cpu,export]'
+	touch $@
+
+.venv/.dev: .venv/.ready
+	$(PIP) --editable '.[server,cpu,export,parquet,dev]'
+	touch $@
+
+clean: ## Remove everything make created
+	rm -rf .venv .cache models build

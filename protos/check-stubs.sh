@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Fails if the committed Python stubs are not those that protos/ gives.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+fresh=$(mktemp -d)
+trap 'rm -rf "$fresh"' EXIT
+protos/generate.sh "$fresh" 2>/dev/null
+if ! diff --recursive --brief --exclude __init__.py --exclude __pycache__ \
+        "$fresh/vecserve/v1" client/vecserve/v1; then
+    echo "the stubs in client/vecserve/v1 are not those of protos/: run \`make proto\`" >&2
+    exit 1
+fi

@@ -1,0 +1,1 @@
+"""vecserve's server: bundles in, a gRPC embedding service out."""

@@ -1,0 +1,1 @@
+"""The gRPC surface. The only room that knows protobuf and status codes."""

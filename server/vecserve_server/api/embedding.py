@@ -1,0 +1,121 @@
+"""The EmbeddingService of vecserve.v1."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeVar
+
+import grpc
+from google.protobuf.message import Message
+
+from vecserve.v1 import embedding_pb2
+from vecserve_server.api.answer import Answerer
+from vecserve_server.api.convert import to_model_info
+from vecserve_server.api.parse import Malformed, parser
+from vecserve_server.api.status import abort
+from vecserve_server.api.stream import EmbedStream
+from vecserve_server.errors import InvalidItem, ServingError
+from vecserve_server.pipelines.base import Limits
+from vecserve_server.serving.models import Models
+
+Request = TypeVar("Request", bound=Message)
+Response = TypeVar("Response", bound=Message)
+
+SERVICE = embedding_pb2.DESCRIPTOR.services_by_name["EmbeddingService"].full_name
+
+
+class EmbeddingService:
+    """Speaks vecserve.v1. Set `stopping` to make the streams accept nothing more and end."""
+
+    def __init__(
+        self, models: Models, answerer: Answerer, limits: Limits, *, max_stream_items: int
+    ) -> None:
+        self.stopping = asyncio.Event()
+        self._models = models
+        self._answerer = answerer
+        self._limits = limits
+        self._max_stream_items = max_stream_items
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        """Return the handler to register with a server."""
+        return grpc.method_handlers_generic_handler(
+            SERVICE,
+            {
+                "Embed": _unary(embedding_pb2.EmbedRequest, self.embed),
+                "EmbedStream": grpc.stream_stream_rpc_method_handler(
+                    self.embed_stream,
+                    parser(embedding_pb2.EmbedStreamRequest),
+                    embedding_pb2.EmbedStreamResponse.SerializeToString,
+                ),
+                "ListModels": _unary(embedding_pb2.ListModelsRequest, self.list_models),
+                "GetModel": _unary(embedding_pb2.GetModelRequest, self.get_model),
+            },
+        )
+
+    async def embed(self, request: embedding_pb2.EmbedRequest) -> embedding_pb2.EmbedResponse:
+        """Answer Embed. Raises ServingError if the request fails as a whole."""
+        if not request.items:
+            raise InvalidItem("NO_ITEMS", "the request holds no items: send at least one")
+        item_id, count = Counter(item.item_id for item in request.items).most_common(1)[0]
+        if count > 1:
+            raise InvalidItem(
+                "DUPLICATE_ITEM_ID",
+                f"{count} items have the item_id {item_id!r}: give each its own",
+            )
+        model = self._models.find_ready(request.model, request.version)
+        model.refuse_if_full(len(request.items))
+        results = await asyncio.gather(
+            *(
+                self._answerer.answer(item, request.model, request.version, request.options)
+                for item in request.items
+            )
+        )
+        return embedding_pb2.EmbedResponse(results=results)
+
+    async def embed_stream(
+        self, _requests: AsyncIterator[Message], context: grpc.aio.ServicerContext
+    ) -> None:
+        """Answer EmbedStream."""
+        stream = EmbedStream(context, self._answerer, self.stopping, self._max_stream_items)
+        error = await stream.serve()
+        if error:
+            await abort(context, error)
+
+    async def list_models(
+        self, _request: embedding_pb2.ListModelsRequest
+    ) -> embedding_pb2.ListModelsResponse:
+        """Answer ListModels."""
+        return embedding_pb2.ListModelsResponse(
+            models=[to_model_info(model, self._limits) for model in self._models.all()]
+        )
+
+    async def get_model(
+        self, request: embedding_pb2.GetModelRequest
+    ) -> embedding_pb2.GetModelResponse:
+        """Answer GetModel. Raises ModelNotFound."""
+        model = self._models.find(request.model, request.version)
+        return embedding_pb2.GetModelResponse(model=to_model_info(model, self._limits))
+
+
+def _unary(
+    request_type: type[Request], method: Callable[[Request], Awaitable[Response]]
+) -> grpc.RpcMethodHandler:
+    """Return a handler that turns malformed requests and ServingErrors into statuses."""
+
+    async def handle(
+        request: Request | Malformed, context: grpc.aio.ServicerContext
+    ) -> Response | None:
+        try:
+            if isinstance(request, Malformed):
+                raise InvalidItem(
+                    "MALFORMED_MESSAGE",
+                    f"the request is no {request_type.DESCRIPTOR.full_name}: {request.why}",
+                )
+            return await method(request)
+        except ServingError as error:
+            await abort(context, error)
+            return None
+
+    return grpc.unary_unary_rpc_method_handler(
+        handle, parser(request_type), lambda response: response.SerializeToString()
+    )

@@ -1,0 +1,56 @@
+"""The one map from our errors to google.rpc statuses."""
+
+import grpc
+from google.protobuf import any_pb2, duration_pb2
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from vecserve_server.errors import (
+    ComputeFailed,
+    DuplicateItem,
+    InvalidItem,
+    ModelNotFound,
+    ModelNotReady,
+    QueueFull,
+    ServingError,
+    ShuttingDown,
+)
+
+DOMAIN = "vecserve"
+
+_CODES: dict[type[ServingError], int] = {
+    InvalidItem: code_pb2.INVALID_ARGUMENT,
+    DuplicateItem: code_pb2.ALREADY_EXISTS,
+    ModelNotFound: code_pb2.NOT_FOUND,
+    ModelNotReady: code_pb2.UNAVAILABLE,
+    QueueFull: code_pb2.RESOURCE_EXHAUSTED,
+    ShuttingDown: code_pb2.UNAVAILABLE,
+    ComputeFailed: code_pb2.INTERNAL,
+}
+
+
+def to_status(error: ServingError) -> status_pb2.Status:
+    """Return the google.rpc.Status of an error, with ErrorInfo and, where due, RetryInfo."""
+    details = [error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN)]
+    if isinstance(error, QueueFull):
+        delay = duration_pb2.Duration()
+        delay.FromMicroseconds(int(error.retry_after_s * 1e6))
+        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
+    status = status_pb2.Status(code=_CODES[type(error)], message=error.message)
+    for detail in details:
+        packed = any_pb2.Any()
+        packed.Pack(detail)
+        status.details.append(packed)
+    return status
+
+
+async def abort(context: grpc.aio.ServicerContext, error: ServingError) -> None:
+    """End the RPC with the error's status. Never returns: raises grpc's AbortError."""
+    status = rpc_status.to_status(to_status(error))
+    await context.abort(status.code, status.details, status.trailing_metadata)
+
+
+def code_name(error: ServingError) -> str:
+    """Return the name of the error's google.rpc code, such as INVALID_ARGUMENT."""
+    name: str = code_pb2.Code.Name(_CODES[type(error)])
+    return name

@@ -1,0 +1,72 @@
+"""The server's settings: flags first, then VECSERVE_* variables, then the defaults here."""
+
+import os
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+CORES = os.cpu_count() or 1
+
+
+class ServerConfig(BaseSettings):
+    """Serve every bundle of a model repository over gRPC.
+
+    Every flag can also be given as an environment variable: --max-queue-mb is
+    VECSERVE_MAX_QUEUE_MB. Make bundles with `vecserve-export`.
+    """
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        env_prefix="VECSERVE_",
+        cli_prog_name="vecserve-server",
+        cli_kebab_case=True,
+        cli_implicit_flags=True,
+        cli_hide_none_type=True,
+        cli_avoid_json=True,
+    )
+
+    repository: Path = Field(
+        default=Path("models"), description="folder of bundles, <model>/<version>/manifest.json"
+    )
+    host: str = Field(
+        default="127.0.0.1",
+        description="address to listen on; the API has no authentication, keep it private",
+    )
+    port: int = Field(default=8001, ge=0, le=65535, description="gRPC port; 0 takes a free one")
+    metrics_port: int = Field(
+        default=8002, ge=0, le=65535, description="Prometheus port; 0 takes a free one"
+    )
+    slots: int = Field(
+        default=CORES,
+        ge=1,
+        description="batches that run at a time, all models together",
+    )
+    threads_per_batch: int = Field(
+        default=1, ge=1, description="cores one batch uses; slots x threads should be the cores"
+    )
+    prepare_workers: int = Field(
+        default=CORES,
+        ge=1,
+        description="threads that decode, resize and tokenize",
+    )
+    max_queue_mb: int = Field(
+        default=256, ge=1, description="memory that a model's waiting items may take, in MiB"
+    )
+    max_stream_items: int = Field(
+        default=256, ge=1, description="unanswered items one stream may have before it must wait"
+    )
+    max_message_mb: int = Field(
+        default=64, ge=1, le=2047, description="largest request message accepted, in MiB"
+    )
+    max_text_kb: int = Field(default=1024, ge=1, description="longest text accepted, in KiB")
+    max_image_megapixels: int = Field(
+        default=64, ge=1, le=89, description="largest image accepted, in millions of pixels"
+    )
+    max_audio_s: float = Field(default=1800, gt=0, description="longest audio accepted, in seconds")
+    shutdown_grace_s: float = Field(
+        default=30, ge=0, description="how long accepted items may take after SIGTERM, in seconds"
+    )
+    log_level: str = Field(
+        default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="least level logged"
+    )

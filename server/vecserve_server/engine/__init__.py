@@ -1,0 +1,1 @@
+"""ONNX Runtime: sessions, and rows to batches and back. Knows no queue and no protobuf."""

@@ -1,0 +1,58 @@
+"""Everything that can go wrong with a request, in one tree.
+
+    ServingError
+    ├── InvalidItem         the caller's input or options: change it
+    ├── DuplicateItem       an item id that is still unanswered
+    ├── ModelNotFound       no such model or version
+    ├── ModelNotReady       it is still being loaded: come back in seconds
+    ├── QueueFull           too much waits for this model: come back later
+    ├── ShuttingDown        this server stops: go elsewhere
+    └── ComputeFailed       the model failed on this item: our fault
+
+`api.status` maps each to its google.rpc code; no other room knows codes.
+"""
+
+
+class ServingError(Exception):
+    """A request, or one item of it, cannot be answered with vectors.
+
+    `reason` is a constant for programs (UPPER_SNAKE_CASE), the message one
+    sentence for a person: what is wrong, and what to do.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+
+
+class InvalidItem(ServingError):
+    """The input or the options cannot be served as they are."""
+
+
+class DuplicateItem(ServingError):
+    """Another item with this id is not answered yet."""
+
+
+class ModelNotFound(ServingError):
+    """No such model or version is served."""
+
+
+class ModelNotReady(ServingError):
+    """The model is still being read, checked or warmed up."""
+
+
+class QueueFull(ServingError):
+    """The model has as much waiting as it may have."""
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__("QUEUE_FULL", message)
+        self.retry_after_s = retry_after_s
+
+
+class ShuttingDown(ServingError):
+    """The server accepts nothing more."""
+
+
+class ComputeFailed(ServingError):
+    """The model failed on this item, run alone."""

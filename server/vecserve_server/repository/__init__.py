@@ -1,0 +1,1 @@
+"""Bundles on disk: their format, finding them, checking them."""

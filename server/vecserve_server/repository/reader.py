@@ -1,0 +1,74 @@
+"""Finds bundles in a model repository and checks that they are whole."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from vecserve_server.repository.manifest import MANIFEST_FILE, Manifest, sha256_of
+
+
+class BundleError(Exception):
+    """A bundle cannot be served; the message says which, why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A checked bundle: its folder and what its manifest says."""
+
+    folder: Path
+    manifest: Manifest
+
+
+def find_bundles(repository: Path) -> list[Path]:
+    """Return the folders `<repository>/<model>/<version>` that hold a manifest, sorted.
+
+    Raises BundleError if the repository is no folder or holds no bundle.
+    """
+    if not repository.is_dir():
+        raise BundleError(
+            f"model repository {repository} is not a folder: "
+            "create it with `vecserve-export all-MiniLM-L6-v2 --output DIR`, or name yours with "
+            "--repository"
+        )
+    folders = sorted(path.parent for path in repository.glob(f"[!.]*/[!.]*/{MANIFEST_FILE}"))
+    if not folders:
+        raise BundleError(
+            f"model repository {repository} holds no bundle: add one with "
+            f"`vecserve-export all-MiniLM-L6-v2 --output {repository}`"
+        )
+    return folders
+
+
+def read_bundle(folder: Path) -> Bundle:
+    """Read a bundle's manifest and check the hash of every file it names.
+
+    Raises BundleError if the manifest is invalid or for another folder, or a
+    file is missing or not the one that was exported.
+    """
+    try:
+        manifest = Manifest.model_validate_json((folder / MANIFEST_FILE).read_bytes())
+    except ValidationError as error:
+        raise BundleError(
+            f"this server cannot read {folder / MANIFEST_FILE}: export the model again; {error}"
+        ) from error
+    if (manifest.name, manifest.version) != (folder.parent.name, folder.name):
+        raise BundleError(
+            f"{folder} holds {manifest.name} version {manifest.version}: "
+            "move it to the folder of that name and version"
+        )
+    named = {tower.graph for tower in manifest.towers} | {
+        tower.input.tokenizer for tower in manifest.towers if tower.input.kind == "text"
+    }
+    if unlisted := sorted(named - manifest.files.keys()):
+        raise BundleError(f"{folder}: the manifest has no hash for {', '.join(unlisted)}")
+    for name, expected in manifest.files.items():
+        path = folder / name
+        if not path.is_file():
+            raise BundleError(f"{path} is missing: export the model again")
+        if sha256_of(path) != expected:
+            raise BundleError(
+                f"{path} is not the file that was exported (its sha256 differs): "
+                "export the model again"
+            )
+    return Bundle(folder, manifest)

