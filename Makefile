@@ -10,7 +10,7 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: export ## Set up, export four models, serve them, stream text, photos and speech through them
-	.venv/bin/python examples/python/demo.py --start-server --repository models
+	.venv/bin/python examples/python/with_server.py models
 
 serve: export ## Serve models/ on 127.0.0.1:8001 until Ctrl-C
 	.venv/bin/vecserve-server --repository models

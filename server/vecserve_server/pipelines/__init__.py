@@ -1,0 +1,1 @@
+"""Content in, rows out, vectors back: one file a modality."""
