@@ -120,7 +120,7 @@ class App:
             model = self._models.find(manifest.name, manifest.version)
             model.towers = into_service()
             for tower in model.towers.values():
-                self._metrics.watch_unanswered(tower.graph, tower.count_unanswered)
+                self._metrics.watch_unanswered(tower.graph.name, tower.graph.count_unanswered)
             _log.info(
                 "ready: %s version %s, %s, %d dimensions, %s, in %.1f s%s",
                 manifest.name,

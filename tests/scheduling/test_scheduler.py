@@ -65,7 +65,7 @@ def test_every_row_runs_once_in_a_legal_batch(slots: int, steps: list) -> None:
     for action, first, second in steps:
         if action == "submit":
             caller = Caller()
-            scheduler.submit(queues[first], Entry(second, caller, number))
+            scheduler.submit(queues[first], Entry(1, second, None, caller, number))
             waiting[number] = (first, caller)
             number += 1
         elif action == "cancel" and first in waiting:
@@ -85,7 +85,7 @@ def test_a_batch_takes_the_rows_nearest_in_length() -> None:
     scheduler: Scheduler[Caller, int] = Scheduler(1)
     queue = scheduler.add_queue("text", BatchLimits(max_rows=3, max_positions=1000))
     for positions in (10, 100, 9, 50, 10, 11):
-        scheduler.submit(queue, Entry(positions, Caller(), positions))
+        scheduler.submit(queue, Entry(1, positions, None, Caller(), positions))
     batch = scheduler.next_batch()
     assert batch is not None
     assert sorted(entry.payload for entry in batch.entries) == [9, 10, 10]
@@ -95,7 +95,7 @@ def test_a_row_larger_than_the_budget_runs_alone() -> None:
     scheduler: Scheduler[Caller, int] = Scheduler(1)
     queue = scheduler.add_queue("text", LIMITS)
     for number in range(2):
-        scheduler.submit(queue, Entry(LIMITS.max_positions + 1, Caller(), number))
+        scheduler.submit(queue, Entry(1, LIMITS.max_positions + 1, None, Caller(), number))
     batch = scheduler.next_batch()
     assert batch is not None
     assert [entry.payload for entry in batch.entries] == [0]

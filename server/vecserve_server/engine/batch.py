@@ -1,74 +1,92 @@
-"""Rows to a batch and back, and the rule that a bad row fails alone."""
+"""Jobs to a batch and back, and the rule that a bad job fails alone."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from vecserve_server.engine.session import Array, Session
-from vecserve_server.repository.manifest import Pooling, Tower
+from vecserve_server.engine.graph import GraphSpec
+from vecserve_server.engine.session import Session
 
-PAD_MASK = 0
+Array = npt.NDArray[np.generic]
 
 
 @dataclass(frozen=True, slots=True)
-class RowRequest:
-    """One row to run: its feeds without the batch axis, and the output wanted of it."""
+class Job:
+    """Rows of one caller that run together: one typed item, or one tensor request.
 
-    feeds: dict[str, Array]
+    Every feed has the batch axis first, of length `rows`. `positions` is the
+    length of a row in the unit of the batch budget: tokens for text, else 1.
+    """
+
+    feeds: Mapping[str, Array]
+    rows: int
     positions: int
-    output: str
+    outputs: tuple[str, ...]
+
+
+JobOutputs = dict[str, Array]
 
 
 class Engine:
-    """Runs batches of rows of one tower. Thread-safe."""
+    """Runs batches of jobs on one graph. Thread-safe."""
 
-    def __init__(self, session: Session, tower: Tower) -> None:
+    def __init__(self, session: Session, spec: GraphSpec) -> None:
         self._session = session
-        self._pads = {"attention_mask": PAD_MASK}
-        if tower.input.kind == "text":
-            self._pads["input_ids"] = tower.input.pad_id
-        self._sequences = {
-            output.name
-            for output in tower.outputs
-            if tower.input.kind == "text" and output.pooling is Pooling.NONE
-        }
+        self._spec = spec
 
-    def run(self, rows: Sequence[RowRequest]) -> list[Array | Exception]:
-        """Run rows as one batch and return, a row each, its output or what went wrong.
+    def key(self, job: Job) -> Hashable:
+        """Return what two jobs must have in common to share a batch."""
+        if self._spec.pads:
+            return None
+        return tuple((name, feed.shape[1:]) for name, feed in sorted(job.feeds.items()))
 
-        If the batch fails, every row is run alone, so that only the one at
+    def run(self, jobs: Sequence[Job]) -> list[JobOutputs | Exception]:
+        """Run jobs as one batch and return, a job each, its outputs or what went wrong.
+
+        If the batch fails, every job is run alone, so that only the one at
         fault gets the error.
         """
         try:
-            return list(self._run_together(rows))
+            return list(self._run_together(jobs))
         except Exception as error:
-            if len(rows) == 1:
+            if len(jobs) == 1:
                 return [error]
-        return [self.run([row])[0] for row in rows]
+        return [self.run([job])[0] for job in jobs]
 
-    def _run_together(self, rows: Sequence[RowRequest]) -> list[Array]:
-        names = sorted({row.output for row in rows})
+    def _run_together(self, jobs: Sequence[Job]) -> list[JobOutputs]:
+        names = sorted({name for job in jobs for name in job.outputs})
         feeds = {
-            name: _stack([row.feeds[name] for row in rows], self._pads.get(name))
-            for name in rows[0].feeds
+            name: _concatenate([job.feeds[name] for job in jobs], self._spec.pads.get(name))
+            for name in jobs[0].feeds
         }
         results = dict(zip(names, self._session.run(feeds, names), strict=True))
-        return [
-            # Padding is no part of the answer.
-            results[row.output][index, : row.positions]
-            if row.output in self._sequences
-            else results[row.output][index]
-            for index, row in enumerate(rows)
-        ]
+        answers = []
+        start = 0
+        for job in jobs:
+            rows = slice(start, start + job.rows)
+            start += job.rows
+            answers.append(
+                {name: self._cut(name, results[name][rows], job) for name in job.outputs}
+            )
+        return answers
+
+    def _cut(self, name: str, values: Array, job: Job) -> Array:
+        """Cut off the padding that other jobs' lengths added."""
+        return values[:, : job.positions] if name in self._spec.padded_outputs else values
 
 
-def _stack(arrays: Sequence[Array], pad: int | None) -> Array:
-    """Stack arrays along a new first axis; with a pad value, 1-d ones of any length."""
-    if pad is None:
-        return np.stack(arrays)
-    longest = max(len(array) for array in arrays)
-    stacked = np.full((len(arrays), longest), pad, dtype=arrays[0].dtype)
-    for index, array in enumerate(arrays):
-        stacked[index, : len(array)] = array
-    return stacked
+def _concatenate(feeds: Sequence[Array], pad: int | None) -> Array:
+    """Join feeds along the batch axis, padding axis 1 to the longest if it may be padded."""
+    if len(feeds) == 1:
+        return feeds[0]
+    if pad is None or len({feed.shape[1] for feed in feeds}) == 1:
+        return np.concatenate(feeds)
+    shape = (sum(len(feed) for feed in feeds), max(feed.shape[1] for feed in feeds))
+    joined = np.full(shape + feeds[0].shape[2:], pad, dtype=feeds[0].dtype)
+    start = 0
+    for feed in feeds:
+        joined[start : start + len(feed), : feed.shape[1]] = feed
+        start += len(feed)
+    return joined

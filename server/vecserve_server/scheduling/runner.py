@@ -2,24 +2,26 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
-from vecserve_server.engine.batch import RowRequest
-from vecserve_server.engine.session import Array
+from vecserve_server.engine.batch import Job, JobOutputs
 from vecserve_server.scheduling.scheduler import Batch, BatchLimits, Entry, Queue, Scheduler
 
 
 @dataclass(frozen=True, slots=True)
-class RowOutcome:
-    """What became of one row, and what it cost. Times are of time.perf_counter()."""
+class JobOutcome:
+    """What became of one job, and what it cost. Times are of time.perf_counter().
 
-    output: Array | Exception
+    `batch_rows` is how many rows its batch had, its own included.
+    """
+
+    outputs: JobOutputs | Exception
     started_s: float
     ended_s: float
-    batch_size: int
+    batch_rows: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,43 +36,48 @@ class BatchReport:
 
 
 class BatchEngine(Protocol):
-    """Runs one batch: an output or an exception a row, never raising."""
+    """Runs one batch: outputs or an exception a job, never raising."""
 
-    def run(self, rows: Sequence[RowRequest]) -> list[Array | Exception]:
-        """Run the rows."""
+    def run(self, jobs: Sequence[Job]) -> list[JobOutputs | Exception]:
+        """Run the jobs."""
+        ...
+
+    def key(self, job: Job) -> Hashable:
+        """Return what two jobs must have in common to share a batch."""
         ...
 
 
-RowFuture = asyncio.Future[RowOutcome]
-RowBatch = Batch[RowFuture, RowRequest]
-RowQueue = Queue[RowFuture, RowRequest]
+JobFuture = asyncio.Future[JobOutcome]
+JobBatch = Batch[JobFuture, Job]
+JobQueue = Queue[JobFuture, Job]
 
 
 class Runner:
-    """Lets rows of all models wait, and runs them. Lives on one event loop.
+    """Lets jobs of all models wait, and runs them. Lives on one event loop.
 
     `slots` batches run at a time, each on a thread of its own.
     """
 
     def __init__(self, slots: int, report: Callable[[BatchReport], None]) -> None:
-        self._scheduler: Scheduler[RowFuture, RowRequest] = Scheduler(slots)
+        self._scheduler: Scheduler[JobFuture, Job] = Scheduler(slots)
         self._threads = ThreadPoolExecutor(slots, thread_name_prefix="compute")
         self._engines: dict[str, BatchEngine] = {}
         self._report = report
 
-    def add(self, name: str, limits: BatchLimits, engine: BatchEngine) -> RowQueue:
+    def add(self, name: str, limits: BatchLimits, engine: BatchEngine) -> JobQueue:
         """Add a queue whose batches `engine` runs. `name` must be unique."""
         self._engines[name] = engine
         return self._scheduler.add_queue(name, limits)
 
-    async def run(self, queue: RowQueue, row: RowRequest) -> RowOutcome:
-        """Let a row wait its turn, run it, and return what became of it.
+    async def run(self, queue: JobQueue, job: Job) -> JobOutcome:
+        """Let a job wait its turn, run it, and return what became of it.
 
-        If the caller is cancelled before the row's batch starts, the row is
+        If the caller is cancelled before the job's batch starts, the job is
         dropped.
         """
-        future: RowFuture = asyncio.get_running_loop().create_future()
-        self._scheduler.submit(queue, Entry(row.positions, future, row))
+        future: JobFuture = asyncio.get_running_loop().create_future()
+        key = self._engines[queue.name].key(job)
+        self._scheduler.submit(queue, Entry(job.rows, job.positions, key, future, job))
         self._start_batches()
         return await future
 
@@ -82,14 +89,14 @@ class Runner:
         while batch := self._scheduler.next_batch():
             self._start(batch)
 
-    def _start(self, batch: RowBatch) -> None:
+    def _start(self, batch: JobBatch) -> None:
         loop = asyncio.get_running_loop()
         engine = self._engines[batch.queue.name]
-        rows = [entry.payload for entry in batch.entries]
+        jobs = [entry.payload for entry in batch.entries]
 
         def work() -> None:
             started = time.perf_counter()
-            outputs = engine.run(rows)
+            outputs = engine.run(jobs)
             ended = time.perf_counter()
             loop.call_soon_threadsafe(self._finish, batch, outputs, started, ended)
 
@@ -97,8 +104,8 @@ class Runner:
 
     def _finish(
         self,
-        batch: RowBatch,
-        outputs: list[Array | Exception],
+        batch: JobBatch,
+        outputs: list[JobOutputs | Exception],
         started_s: float,
         ended_s: float,
     ) -> None:
@@ -106,12 +113,12 @@ class Runner:
         self._start_batches()
         for entry, output in zip(batch.entries, outputs, strict=True):
             if not entry.ticket.cancelled():
-                entry.ticket.set_result(RowOutcome(output, started_s, ended_s, len(batch.entries)))
+                entry.ticket.set_result(JobOutcome(output, started_s, ended_s, batch.rows))
         self._report(
             BatchReport(
                 graph=batch.queue.name,
-                rows=len(batch.entries),
-                positions=sum(entry.positions for entry in batch.entries),
+                rows=batch.rows,
+                positions=batch.positions,
                 padded_positions=batch.padded_positions,
                 compute_s=ended_s - started_s,
             )

@@ -1,4 +1,4 @@
-"""Which rows run together, on which slot, when: the rules, without any clock or thread.
+"""Which jobs run together, on which slot, when: the rules, without any clock or thread.
 
 One scheduler serves all models. A slot is one batch running at a time; there
 are as many as the cores carry, whatever the number of models, so models share
@@ -6,17 +6,18 @@ the cores instead of oversubscribing them.
 """
 
 from collections import deque
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Generic, Protocol, TypeVar
 
-# Rows of other lengths than the oldest's may join its batch while padding stays
+# Jobs of other lengths than the oldest's may join its batch while padding stays
 # below this share of it: a padded position costs as much as a real one.
 MAX_PADDING = 0.2
 
 
 class Ticket(Protocol):
-    """A row's caller: says whether anybody still waits for the answer."""
+    """A job's caller: says whether anybody still waits for the answer."""
 
     def cancelled(self) -> bool:
         """Whether the answer is no longer wanted."""
@@ -37,9 +38,15 @@ class BatchLimits:
 
 @dataclass(slots=True, eq=False)
 class Entry(Generic[T, P]):
-    """One row that waits: its length, its caller, and what to run."""
+    """One job that waits: its size, its caller, and what to run.
 
+    `rows` run together, each `positions` long. Only entries of equal `key`
+    share a batch.
+    """
+
+    rows: int
     positions: int
+    key: Hashable
     ticket: T
     payload: P
     order: int = field(default=0, init=False)
@@ -47,7 +54,7 @@ class Entry(Generic[T, P]):
 
 @dataclass(slots=True, eq=False)
 class Queue(Generic[T, P]):
-    """The rows that wait for one graph, oldest first."""
+    """The jobs that wait for one graph, oldest first."""
 
     name: str
     limits: BatchLimits
@@ -56,22 +63,32 @@ class Queue(Generic[T, P]):
 
 @dataclass(frozen=True, slots=True)
 class Batch(Generic[T, P]):
-    """Rows to run together now. It holds a slot until `Scheduler.finished`."""
+    """Jobs to run together now. It holds a slot until `Scheduler.finished`."""
 
     queue: Queue[T, P]
     entries: list[Entry[T, P]]
 
     @property
     def padded_positions(self) -> int:
-        """Rows times the longest row."""
-        return len(self.entries) * max(entry.positions for entry in self.entries)
+        """All rows, each as long as the longest."""
+        return self.rows * max(entry.positions for entry in self.entries)
+
+    @property
+    def rows(self) -> int:
+        """Rows of all entries."""
+        return sum(entry.rows for entry in self.entries)
+
+    @property
+    def positions(self) -> int:
+        """Positions that hold input, of all rows."""
+        return sum(entry.rows * entry.positions for entry in self.entries)
 
 
 class Scheduler(Generic[T, P]):
     """Hands out batches while slots are free.
 
-    Work-conserving: with a free slot and a waiting row there is a batch.
-    Starvation-free: the oldest row of all is always in the next batch.
+    Work-conserving: with a free slot and a waiting job there is a batch.
+    Starvation-free: the oldest job of all is always in the next batch.
     """
 
     def __init__(self, slots: int) -> None:
@@ -86,12 +103,12 @@ class Scheduler(Generic[T, P]):
         return queue
 
     def submit(self, queue: Queue[T, P], entry: Entry[T, P]) -> None:
-        """Let a row wait in a queue."""
+        """Let a job wait in a queue."""
         entry.order = next(self._order)
         queue.waiting.append(entry)
 
     def next_batch(self) -> Batch[T, P] | None:
-        """Take the next batch and a slot for it, or None if there is no slot or no row."""
+        """Take the next batch and a slot for it, or None if there is no slot or no job."""
         if not self._free_slots:
             return None
         for queue in self._queues:
@@ -114,23 +131,33 @@ def _drop_cancelled_head(queue: Queue[T, P]) -> None:
 
 
 def _take(queue: Queue[T, P]) -> list[Entry[T, P]]:
-    """Remove and return the oldest row and those that fit best beside it."""
+    """Remove and return the oldest job and those that fit best beside it."""
     oldest = queue.waiting[0]
-    others = [entry for entry in queue.waiting if not entry.ticket.cancelled()]
-    # Stable: of rows as near in length, the older come first; the oldest leads.
+    others = [
+        entry for entry in queue.waiting if entry.key == oldest.key and not entry.ticket.cancelled()
+    ]
+    # Stable: of jobs as near in length, the older come first; the oldest leads.
     others.sort(key=lambda entry: abs(entry.positions - oldest.positions))
     others.remove(oldest)
     taken = [oldest]
-    longest = total = oldest.positions
+    longest = oldest.positions
+    rows = oldest.rows
+    total = rows * longest
     for entry in others:
-        if len(taken) == queue.limits.max_rows:
+        if rows >= queue.limits.max_rows:
             break
-        padded = (len(taken) + 1) * max(longest, entry.positions)
-        total_with = total + entry.positions
-        if padded > queue.limits.max_positions or padded - total_with > MAX_PADDING * padded:
+        rows_with = rows + entry.rows
+        padded = rows_with * max(longest, entry.positions)
+        total_with = total + entry.rows * entry.positions
+        if (
+            rows_with > queue.limits.max_rows
+            or padded > queue.limits.max_positions
+            or padded - total_with > MAX_PADDING * padded
+        ):
             continue
         taken.append(entry)
         longest = max(longest, entry.positions)
+        rows = rows_with
         total = total_with
     chosen = set(map(id, taken))
     queue.waiting = deque(

@@ -6,14 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vecserve_server.engine.batch import Engine, RowRequest
-from vecserve_server.engine.session import Array, Session
+from vecserve_server.engine.batch import Array, Engine, Job
+from vecserve_server.engine.graph import GraphSpec
+from vecserve_server.engine.session import Session
 from vecserve_server.pipelines.base import Limits
 from vecserve_server.pipelines.build import build_pipeline
 from vecserve_server.repository.manifest import Tower
 from vecserve_server.repository.reader import Bundle, BundleError
 from vecserve_server.scheduling.runner import Runner
 from vecserve_server.scheduling.scheduler import BatchLimits
+from vecserve_server.serving.graph import ServedGraph
 from vecserve_server.serving.tower import LoadedTower
 
 # Rows of the warm-up's batches: memory for one row and for a small batch is
@@ -47,7 +49,7 @@ def load_towers(bundle: Bundle, machine: Machine) -> Callable[[], dict[str, Load
         except ValueError as error:
             raise BundleError(f"{bundle.folder}: {error}") from error
         session = Session(bundle.folder / tower.graph, tower, threads=machine.threads_per_batch)
-        engine = Engine(session, tower)
+        engine = Engine(session, GraphSpec.of_tower(tower))
         _warm_up(engine, tower)
         loaded.append((tower, pipeline, engine))
 
@@ -56,15 +58,18 @@ def load_towers(bundle: Bundle, machine: Machine) -> Callable[[], dict[str, Load
         for tower, pipeline, engine in loaded:
             name = f"{bundle.manifest.name}/{bundle.manifest.version}/{tower.input.kind}"
             limits = BatchLimits(tower.max_batch_rows, tower.max_batch_positions)
+            graph = ServedGraph(
+                machine.runner,
+                machine.runner.add(name, limits, engine),
+                capacity=_capacity(tower, machine),
+                slots=machine.slots,
+            )
             towers[tower.input.kind] = LoadedTower(
                 tower,
                 pipeline,
-                machine.runner,
-                machine.runner.add(name, limits, engine),
+                graph,
                 machine.prepare_threads,
                 max_hops=machine.prepare_workers,
-                capacity=_capacity(tower, machine),
-                slots=machine.slots,
             )
         return towers
 
@@ -72,36 +77,37 @@ def load_towers(bundle: Bundle, machine: Machine) -> Callable[[], dict[str, Load
 
 
 def _warm_up(engine: Engine, tower: Tower) -> None:
-    row = _blank_row(tower, tower.outputs[0].name)
+    row = _blank_row(tower)
     for rows in _WARM_UP_ROWS:
         for outcome in engine.run([row] * min(rows, tower.max_batch_rows)):
             if isinstance(outcome, Exception):
                 raise outcome
 
 
-def _blank_row(tower: Tower, output: str) -> RowRequest:
+def _blank_row(tower: Tower) -> Job:
     """A valid row that means nothing."""
+    feeds: dict[str, Array]
+    positions = 1
     match tower.input.kind:
         case "text":
-            ids = np.full(min(16, tower.input.max_tokens), tower.input.pad_id, dtype=np.int64)
-            return RowRequest(
-                {"input_ids": ids, "attention_mask": np.ones_like(ids)}, len(ids), output
-            )
+            positions = min(16, tower.input.max_tokens)
+            ids = np.full((1, positions), tower.input.pad_id, dtype=np.int64)
+            feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
         case "image":
-            shape = (tower.input.crop_height, tower.input.crop_width, 3)
-            return RowRequest({"pixels": np.zeros(shape, dtype=np.uint8)}, 1, output)
+            shape = (1, tower.input.crop_height, tower.input.crop_width, 3)
+            feeds = {"pixels": np.zeros(shape, dtype=np.uint8)}
         case "audio":
             samples = tower.input.window_samples
-            feeds: dict[str, Array] = {
-                "waveform": np.zeros(samples, dtype=np.float32),
-                "lengths": np.array(samples, dtype=np.int64),
+            feeds = {
+                "waveform": np.zeros((1, samples), dtype=np.float32),
+                "lengths": np.array([samples], dtype=np.int64),
             }
-            return RowRequest(feeds, 1, output)
+    return Job(feeds, rows=1, positions=positions, outputs=(tower.outputs[0].name,))
 
 
 def _capacity(tower: Tower, machine: Machine) -> int:
     """How many rows may wait: as many as fit `queue_bytes`, and one item of the largest size."""
-    row = _blank_row(tower, tower.outputs[0].name)
+    row = _blank_row(tower)
     row_bytes = sum(array.nbytes for array in row.feeds.values())
     rows_of_largest_item = 1
     if tower.input.kind == "text":

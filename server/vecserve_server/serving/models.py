@@ -38,7 +38,7 @@ class Model:
     def refuse_if_full(self, items: int) -> None:
         """Raise if `items` more cannot be taken now: InvalidItem if never, else QueueFull."""
         for tower in self.towers.values():
-            tower.refuse_if_full(items)
+            tower.graph.refuse_if_full(items)
 
 
 class Models:
