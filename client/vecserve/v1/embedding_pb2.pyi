@@ -18,6 +18,12 @@ class SampleFormat(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     SAMPLE_FORMAT_S16LE: _ClassVar[SampleFormat]
     SAMPLE_FORMAT_F32LE: _ClassVar[SampleFormat]
 
+class Priority(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PRIORITY_UNSPECIFIED: _ClassVar[Priority]
+    PRIORITY_INTERACTIVE: _ClassVar[Priority]
+    PRIORITY_BULK: _ClassVar[Priority]
+
 class Truncation(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     TRUNCATION_UNSPECIFIED: _ClassVar[Truncation]
@@ -38,6 +44,9 @@ class Windows(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
 SAMPLE_FORMAT_UNSPECIFIED: SampleFormat
 SAMPLE_FORMAT_S16LE: SampleFormat
 SAMPLE_FORMAT_F32LE: SampleFormat
+PRIORITY_UNSPECIFIED: Priority
+PRIORITY_INTERACTIVE: Priority
+PRIORITY_BULK: Priority
 TRUNCATION_UNSPECIFIED: Truncation
 TRUNCATION_END: Truncation
 TRUNCATION_REFUSE: Truncation
@@ -113,18 +122,22 @@ class PcmAudio(_message.Message):
     def __init__(self, samples: _Optional[bytes] = ..., format: _Optional[_Union[SampleFormat, str]] = ..., sample_rate_hz: _Optional[int] = ..., channels: _Optional[int] = ...) -> None: ...
 
 class EmbedOptions(_message.Message):
-    __slots__ = ("normalize", "truncation", "pooling", "output_dtype", "windows")
+    __slots__ = ("normalize", "truncation", "pooling", "output_dtype", "windows", "timeout", "priority")
     NORMALIZE_FIELD_NUMBER: _ClassVar[int]
     TRUNCATION_FIELD_NUMBER: _ClassVar[int]
     POOLING_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_DTYPE_FIELD_NUMBER: _ClassVar[int]
     WINDOWS_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
     normalize: bool
     truncation: Truncation
     pooling: _model_pb2.Pooling
     output_dtype: DataType
     windows: Windows
-    def __init__(self, normalize: bool = ..., truncation: _Optional[_Union[Truncation, str]] = ..., pooling: _Optional[_Union[_model_pb2.Pooling, str]] = ..., output_dtype: _Optional[_Union[DataType, str]] = ..., windows: _Optional[_Union[Windows, str]] = ...) -> None: ...
+    timeout: _duration_pb2.Duration
+    priority: Priority
+    def __init__(self, normalize: bool = ..., truncation: _Optional[_Union[Truncation, str]] = ..., pooling: _Optional[_Union[_model_pb2.Pooling, str]] = ..., output_dtype: _Optional[_Union[DataType, str]] = ..., windows: _Optional[_Union[Windows, str]] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., priority: _Optional[_Union[Priority, str]] = ...) -> None: ...
 
 class ItemResult(_message.Message):
     __slots__ = ("item_id", "embedding", "error", "timings", "version", "continues")

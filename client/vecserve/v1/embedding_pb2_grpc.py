@@ -69,14 +69,14 @@ class EmbeddingServiceServicer(object):
         """Embeds the items of one request and answers when the last one is done.
 
         The RPC fails as a whole, and nothing is computed, with:
-        - INVALID_ARGUMENT: no items, two items with one `item_id`, a request that
-        cannot be parsed, or options the model does not offer;
+        - INVALID_ARGUMENT: no items, more than the model's queue holds, two items
+        with one `item_id`, or a request that cannot be parsed;
         - NOT_FOUND: no such model or version;
         - RESOURCE_EXHAUSTED: the model's queue is full; RetryInfo says when to
         come back;
-        - UNAVAILABLE: the server is shutting down.
-        A fault of one item is reported in its own ItemResult and costs no other
-        item anything.
+        - UNAVAILABLE: the model is still loading, or the server is shutting down.
+        A fault of one item, options the model does not offer included, is reported
+        in its own ItemResult and costs no other item anything.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

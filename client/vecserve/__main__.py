@@ -1,0 +1,6 @@
+"""`python -m vecserve` is the `vecserve` command."""
+
+from vecserve.cli import main
+
+if __name__ == "__main__":
+    main()

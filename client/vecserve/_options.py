@@ -1,0 +1,61 @@
+"""The options of a request, from Python's words to the API's."""
+
+from typing import Any, Literal, TypedDict
+
+from vecserve.v1 import embedding_pb2, model_pb2
+
+Pooling = Literal["none", "mean", "cls", "last"]
+"""How the vectors of an item's positions become one; none: one a position."""
+
+Truncation = Literal["end", "refuse"]
+"""What becomes of an input longer than the model takes."""
+
+OutputType = Literal["float32", "float16"]
+"""How the server writes vectors."""
+
+Windows = Literal["each", "pooled"]
+"""What becomes of the windows of a long audio: a vector each, or one for all."""
+
+
+class EmbedOptions(TypedDict, total=False):
+    """What `embed` takes beside the pooling; `Client.embed` explains each."""
+
+    version: str | None
+    normalize: bool | None
+    truncation: Truncation | None
+    dtype: OutputType
+    timeout: float | None
+
+
+def to_proto(
+    *,
+    normalize: bool | None,
+    truncation: Truncation | None,
+    pooling: Pooling | None,
+    dtype: OutputType,
+    windows: Windows | None,
+) -> embedding_pb2.EmbedOptions:
+    """Return the options as a message; None leaves the choice to the model.
+
+    Raises ValueError for a word the API does not know.
+    """
+    options = embedding_pb2.EmbedOptions(
+        truncation=_number(embedding_pb2.Truncation, "truncation", truncation),
+        pooling=_number(model_pb2.Pooling, "pooling", pooling),
+        output_dtype=_number(embedding_pb2.DataType, "dtype", dtype, prefix="DATA_TYPE"),
+        windows=_number(embedding_pb2.Windows, "windows", windows),
+    )
+    if normalize is not None:
+        options.normalize = normalize
+    return options
+
+
+def _number(enum: Any, option: str, word: str | None, prefix: str | None = None) -> Any:
+    """Return the enum's number for a word such as "mean"; 0 for None."""
+    if word is None:
+        return 0
+    prefix = f"{prefix or option.upper()}_"
+    words = {name.removeprefix(prefix).lower(): value for name, value in enum.items() if value}
+    if word not in words:
+        raise ValueError(f"{option} must be one of {', '.join(words)}, not {word!r}")
+    return words[word]

@@ -1,0 +1,189 @@
+"""What comes back for an item, and rows made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import grpc
+import numpy as np
+import numpy.typing as npt
+
+from vecserve import errors
+from vecserve._options import OutputType, Pooling
+from vecserve.models import ModelInfo
+from vecserve.v1 import embedding_pb2
+
+FloatArray = npt.NDArray[np.floating[Any]]
+"""float32 or float16, as `dtype` asks."""
+
+_DTYPES: dict[int, np.dtype[Any]] = {
+    embedding_pb2.DATA_TYPE_FLOAT32: np.dtype("<f4"),
+    embedding_pb2.DATA_TYPE_FLOAT16: np.dtype("<f2"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A part of an audio, in seconds from its start."""
+
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Vector:
+    """The numbers for one item, or for one window of a long audio.
+
+    `values` is [dimensions], or [positions, dimensions] with pooling "none".
+    `span` is the part it stands for; audio only.
+    """
+
+    values: FloatArray
+    span: Span | None
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Where an item's time went inside the server, in milliseconds.
+
+    A part that was not reached is 0.
+    """
+
+    prepare_ms: float = 0.0
+    """Decoding, resampling, resizing, tokenizing, and the wait for a worker."""
+    queue_ms: float = 0.0
+    """From prepared to the start of its batch."""
+    compute_ms: float = 0.0
+    """The batch's run."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Result:
+    """The answer to one item: vectors, or an error."""
+
+    index: int
+    """The item's place in the input, from 0."""
+    item: Any
+    """What the caller gave: the same object."""
+    id: str
+    """The item's name: its own `id`, a file's path, or else its index."""
+    model: str
+    """The model that was asked."""
+    version: str = ""
+    """The version of it that answered; empty if none did."""
+    vectors: tuple[Vector, ...] = ()
+    """One; several, in order of time, for an audio split in windows; none on error."""
+    error: errors.ItemFailure | None = None
+    """Why there are no vectors; None if there are."""
+    token_count: int = 0
+    """Tokens the model read, special ones included; 0 for images and audio."""
+    truncated: bool = False
+    """Whether the item was too long and its end was left out."""
+    batch_size: int = 0
+    """Rows that shared its batch, of all callers; 0 if it was not computed."""
+    timings: Timings = Timings()
+    """Where its time went."""
+
+    @property
+    def vector(self) -> FloatArray:
+        """The item's only vector, as `Vector.values`.
+
+        Raises EmbedError if the item failed, and ValueError if it has several
+        vectors: read `vectors` then.
+        """
+        if self.error is not None:
+            raise errors.EmbedError([self])
+        if len(self.vectors) != 1:
+            raise ValueError(f"{self.id} has {len(self.vectors)} vectors: read .vectors")
+        return self.vectors[0].values
+
+
+def outcome_of(answers: Sequence[embedding_pb2.ItemResult], index: int, id: str) -> dict[str, Any]:
+    """Return the fields of a Result that a server's answers to one item fill.
+
+    More than one answer means the item's vectors came in parts.
+    """
+    last = answers[-1]
+    timings = last.timings
+    fields: dict[str, Any] = {
+        "version": last.version,
+        "batch_size": timings.batch_size,
+        "timings": Timings(_ms(timings.prepare), _ms(timings.queue), _ms(timings.compute)),
+    }
+    if last.WhichOneof("outcome") != "embedding":
+        return fields | {"error": _failure(last, index, id)}
+    return fields | {
+        "vectors": tuple(_vector(v) for answer in answers for v in answer.embedding.vectors),
+        "token_count": last.embedding.token_count,
+        "truncated": last.embedding.truncated,
+    }
+
+
+def _failure(answer: embedding_pb2.ItemResult, index: int, id: str) -> errors.ItemFailure:
+    status = answer.error
+    names = {code.value[0]: code.name for code in grpc.StatusCode}
+    return errors.ItemFailure(
+        index=index,
+        id=id,
+        code=names.get(status.code, "UNKNOWN"),
+        reason=errors.reason_of(status.details),
+        message=status.message,
+    )
+
+
+def _vector(vector: embedding_pb2.Vector) -> Vector:
+    # A copy, so that the caller may write into it.
+    values = np.frombuffer(vector.data, _DTYPES[vector.dtype]).reshape(vector.shape).copy()
+    span = None
+    if vector.HasField("span"):
+        span = Span(_seconds(vector.span.start), _seconds(vector.span.end))
+    return Vector(values, span)
+
+
+def _seconds(duration: Any) -> float:
+    span: timedelta = duration.ToTimedelta()
+    return span.total_seconds()
+
+
+def _ms(duration: Any) -> float:
+    return 1e3 * _seconds(duration)
+
+
+def rows_of(results: Sequence[Result], model: ModelInfo, dtype: OutputType) -> FloatArray:
+    """Stack results, one vector each, to [items, dimensions].
+
+    Raises EmbedError if an item failed; ValueError if one has several vectors,
+    a vector a position, or another model's.
+    """
+    _check(results, model)
+    rows = [result.vector for result in results]
+    if any(row.ndim != 1 for row in rows):
+        raise ValueError(
+            f"{model.name} gives one vector a position unless told: choose a pooling, one of "
+            f"{_poolings(model)}"
+        )
+    return np.stack(rows) if rows else np.empty((0, model.dimensions), dtype)
+
+
+def sequences_of(results: Sequence[Result], model: ModelInfo) -> list[FloatArray]:
+    """Return each result's positions, [positions, dimensions], windows joined in time.
+
+    Raises EmbedError if an item failed; ValueError if one has another model's vectors.
+    """
+    _check(results, model)
+    return [np.concatenate([vector.values for vector in result.vectors]) for result in results]
+
+
+def _check(results: Sequence[Result], model: ModelInfo) -> None:
+    if any(result.error is not None for result in results):
+        raise errors.EmbedError(results)
+    if any(result.model != model.name for result in results):
+        raise ValueError("`embed` gives rows of one model: use `embed_stream` to mix models")
+
+
+def _poolings(model: ModelInfo) -> str:
+    found: set[Pooling | str] = {o.pooling for own in model.modalities for o in own.outputs}
+    return ", ".join(sorted(found))

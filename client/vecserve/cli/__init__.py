@@ -1,0 +1,51 @@
+"""The `vecserve` command."""
+
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from vecserve.cli.embed import embed
+from vecserve.cli.models import models
+from vecserve.cli.terminal import reporting_errors
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(embed)
+app.command()(models)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"vecserve {version('vecserve')}")
+        raise typer.Exit
+
+
+@app.callback()
+def vecserve(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Turn text, images and audio into vectors, with a vecserve server.
+
+    The server is a process of its own: start one with [bold]vecserve-server[/].
+
+    \b
+    vecserve models                                          what the server has
+    vecserve embed -m all-MiniLM-L6-v2 --text "Hello"        one text, to stdout
+    vecserve embed -m resnet-50 photos/ -o photos.npy        every photo in a folder
+    """
+
+
+def main() -> None:
+    """Run the command; exits 1 if something failed, 2 for wrong usage."""
+    with reporting_errors():
+        app()

@@ -1,0 +1,84 @@
+"""What `vecserve embed` is given: texts, lines, files, folders and globs, as items."""
+
+import glob
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vecserve._items import Item, modality_of_suffix
+from vecserve.models import ModelInfo
+
+STDIN = "-"
+"""The file name that stands for the lines of standard input."""
+
+_STDIN_FD = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What to embed, in order."""
+
+    texts: Sequence[str]
+    paths: Sequence[Path]
+    """Files; the path `-` is standard input."""
+    skipped: int
+    """Files in folders that the model does not take, by their suffix."""
+
+    @property
+    def count(self) -> int | None:
+        """How many items there are; None if standard input is among them."""
+        if Path(STDIN) in self.paths:
+            return None
+        return len(self.texts) + len(self.paths)
+
+    def items(self, on_failure: Callable[[str, str], None]) -> Iterator[Item]:
+        """Yield the items; calls `on_failure(name, message)` for a line that is no text."""
+        for number, text in enumerate(self.texts, 1):
+            yield Item(text, id=f"text {number}")
+        for path in self.paths:
+            if path == Path(STDIN):
+                yield from _lines(on_failure)
+            else:
+                yield Item(path)
+
+
+def find(texts: Sequence[str], files: Sequence[str], model: ModelInfo) -> Inputs:
+    """Expand folders (sorted, with all below them) and globs (sorted).
+
+    What is named itself is kept, whatever it is. Of a folder only files whose
+    suffix says that the model takes them, and none that is hidden.
+    """
+    paths: list[Path] = []
+    skipped = 0
+    for name in files:
+        path = Path(name)
+        if path.is_dir():
+            below = list(_below(path))
+            fitting = [own for own in below if model.takes(modality_of_suffix(own) or "")]
+            paths += fitting
+            skipped += len(below) - len(fitting)
+        elif glob.has_magic(name) and not path.exists():
+            # A pattern that matches nothing stays, and is reported as no such file.
+            paths += [Path(match) for match in sorted(glob.glob(name, recursive=True))] or [path]
+        else:
+            paths.append(path)
+    return Inputs(texts, paths, skipped)
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(parent, name) for name in sorted(names) if not name.startswith("."))
+
+
+def _lines(on_failure: Callable[[str, str], None]) -> Iterator[Item]:
+    # Not sys.stdin: this runs in a thread that may still wait for a line when
+    # the process ends, and the interpreter closes sys.stdin under it, and aborts.
+    with open(_STDIN_FD, "rb", closefd=False) as file:
+        for number, line in enumerate(file, 1):
+            name = f"line {number}"
+            try:
+                yield Item(line.rstrip(b"\r\n").decode(), id=name)
+            except UnicodeDecodeError as error:
+                on_failure(name, f"not UTF-8 text: {error}")

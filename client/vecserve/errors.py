@@ -1,0 +1,152 @@
+"""Everything that can go wrong, in one tree.
+
+    VecserveError
+    ├── ServerUnavailable   no server there, or it shut down: start one, try again
+    ├── DeadlineExceeded    no answer within `timeout`
+    ├── ModelNotFound       no such model or version: see `models()`
+    ├── InvalidRequest      the server refused what was asked: change it
+    ├── ServerError         the server failed, or is no vecserve server
+    └── EmbedError          some items failed; holds which, why, and the rest
+
+Wrong arguments (a number among the items, an unknown pooling) raise TypeError
+or ValueError, as anywhere in Python.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from google.rpc import error_details_pb2, status_pb2
+
+if TYPE_CHECKING:
+    from vecserve._results import Result
+
+SHOWN_FAILURES = 5
+"""Failures that the text of an EmbedError spells out; all are in `.failures`."""
+
+_STATUS_KEY = "grpc-status-details-bin"
+"""Trailing metadata in which gRPC servers send a google.rpc.Status."""
+
+
+class VecserveError(Exception):
+    """The base of all errors of this package."""
+
+
+class ServerUnavailable(VecserveError):
+    """No server answers at the address, or it is shutting down.
+
+    `unanswered` is how many items of a stream were taken and got no answer; the
+    server did not embed them.
+    """
+
+    def __init__(self, message: str, unanswered: int = 0) -> None:
+        super().__init__(message)
+        self.unanswered = unanswered
+
+
+class DeadlineExceeded(VecserveError):
+    """The `timeout` passed before the last answer."""
+
+
+class ModelNotFound(VecserveError):
+    """The server has no such model or version."""
+
+
+class InvalidRequest(VecserveError):
+    """The server refused the request as a whole."""
+
+
+class ServerError(VecserveError):
+    """The server failed. `code` is the name of the gRPC status code."""
+
+    def __init__(self, message: str, code: str = "UNKNOWN") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class ItemFailure:
+    """Why one item has no vector.
+
+    `index` is the item's place in the input, from 0; `id` its name. `code` is
+    the name of a gRPC status code, such as INVALID_ARGUMENT; `reason` a
+    constant for programs, such as IMAGE_UNDECODABLE; `message` a sentence for a
+    person.
+    """
+
+    index: int
+    id: str
+    code: str
+    reason: str
+    message: str
+
+    def __str__(self) -> str:
+        name = "" if self.id == str(self.index) else f" {self.id}"
+        return f"[{self.index}]{name}: {self.message} ({self.code})"
+
+
+class EmbedError(VecserveError):
+    """At least one item of `embed` failed.
+
+    `failures` lists every failed item. `results` holds one Result an item, in
+    the order given, the failed ones included: nothing that was computed is lost.
+    """
+
+    def __init__(self, results: Sequence[Result]) -> None:
+        super().__init__(results)
+        self.results = list(results)
+        self.failures = [result.error for result in results if result.error is not None]
+
+    def __str__(self) -> str:
+        lines = [f"{len(self.failures)} of {len(self.results)} items failed:"]
+        lines += [f"  {failure}" for failure in self.failures[:SHOWN_FAILURES]]
+        if len(self.failures) > SHOWN_FAILURES:
+            lines.append(f"  and {len(self.failures) - SHOWN_FAILURES} more, see .failures")
+        return "\n".join(lines)
+
+
+def reason_of(details: Iterable[Any]) -> str:
+    """Return the reason in a Status's details (google.protobuf.Any), or ""."""
+    info = error_details_pb2.ErrorInfo()
+    return next((str(info.reason) for detail in details if detail.Unpack(info)), "")
+
+
+def from_rpc(address: str, error: grpc.RpcError, unanswered: int = 0) -> VecserveError:
+    """Turn a failed RPC to the server at `address` into an error of the tree."""
+    code, details = error.code(), error.details() or "no details"
+    lost = f"; items without an answer: {unanswered}" if unanswered else ""
+    match code:
+        case grpc.StatusCode.UNAVAILABLE if _from_vecserve(error):
+            return ServerUnavailable(f"{address}: {details}{lost}", unanswered)
+        case grpc.StatusCode.UNAVAILABLE:
+            return ServerUnavailable(
+                f"no server answers at {address}{lost}: start one with `vecserve-server`, "
+                f"or name another address ({details})",
+                unanswered,
+            )
+        case grpc.StatusCode.DEADLINE_EXCEEDED:
+            return DeadlineExceeded(
+                f"{address} did not answer within the timeout{lost}: allow more, or send less"
+            )
+        case grpc.StatusCode.NOT_FOUND:
+            return ModelNotFound(f"{details}{lost}")
+        case grpc.StatusCode.INVALID_ARGUMENT:
+            return InvalidRequest(f"{details}{lost}")
+        case grpc.StatusCode.UNIMPLEMENTED:
+            return ServerError(
+                f"the server at {address} does not speak vecserve.v1: name another address "
+                f"({details})",
+                code.name,
+            )
+    return ServerError(f"{address}: {details} ({code.name}){lost}", code.name)
+
+
+def _from_vecserve(error: grpc.RpcError) -> bool:
+    """Whether the server itself sent the status, rather than gRPC on this side."""
+    for key, value in error.trailing_metadata() or ():
+        if key == _STATUS_KEY:
+            return bool(reason_of(status_pb2.Status.FromString(value).details))
+    return False

@@ -1,0 +1,95 @@
+"""What a server says of its models, as plain records."""
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+from vecserve.v1 import model_pb2
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One form in which a model gives its vectors."""
+
+    pooling: str
+    """What to pass as `pooling`: none, mean, cls or last."""
+    normalized: bool
+    """Whether `normalize`, left out, means True."""
+
+
+@dataclass(frozen=True, slots=True)
+class Modality:
+    """One kind of input that a model takes."""
+
+    name: str
+    """text, image or audio."""
+    outputs: tuple[Output, ...]
+    """What can be asked for; the first is the default."""
+    max_tokens: int
+    """Text: the most tokens an item may have, special ones included; else 0."""
+    window_seconds: float
+    """Audio: the length of a window; longer audio is split. Else 0."""
+    max_seconds: float
+    """Audio: the longest item accepted; else 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """One version of a model that a server has."""
+
+    name: str
+    version: str
+    state: str
+    """loading or ready."""
+    description: str
+    trained: bool
+    """False if its weights are random: its vectors mean nothing."""
+    license: str
+    """Of the weights; an SPDX identifier where there is one."""
+    source: str
+    """Where the weights came from."""
+    precision: str
+    """Of the graph's numbers, such as fp32."""
+    dimensions: int
+    """Length of a vector."""
+    modalities: tuple[Modality, ...]
+    """All share one vector space."""
+
+    @classmethod
+    def from_proto(cls, info: model_pb2.ModelInfo) -> Self:
+        """Read the API's message."""
+        return cls(
+            name=info.name,
+            version=info.version,
+            state=_word(model_pb2.ModelState, "MODEL_STATE_", info.state),
+            description=info.description,
+            trained=info.trained,
+            license=info.license,
+            source=info.source,
+            precision=info.precision,
+            dimensions=info.dimensions,
+            modalities=tuple(_modality(modality) for modality in info.modalities),
+        )
+
+    def takes(self, modality: str) -> bool:
+        """Whether the model takes text, image or audio."""
+        return any(own.name == modality for own in self.modalities)
+
+
+def _modality(info: model_pb2.ModalityInfo) -> Modality:
+    return Modality(
+        name=_word(model_pb2.Modality, "MODALITY_", info.modality),
+        outputs=tuple(
+            Output(_word(model_pb2.Pooling, "POOLING_", output.pooling), output.normalized)
+            for output in info.outputs
+        ),
+        max_tokens=info.max_tokens,
+        window_seconds=info.window_seconds,
+        max_seconds=info.max_seconds,
+    )
+
+
+def _word(enum: Any, prefix: str, number: int) -> str:
+    """Return the enum value's name in lower case; a newer server may send one we lack."""
+    if number not in enum.values():
+        return f"unknown ({number})"
+    return str(enum.Name(number)).removeprefix(prefix).lower()

@@ -1,0 +1,87 @@
+"""Failures of the whole call: each has its class and says what to do."""
+
+import pickle
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import pytest
+
+from vecserve import (
+    Client,
+    DeadlineExceeded,
+    ModelNotFound,
+    ServerError,
+    ServerUnavailable,
+    VecserveError,
+)
+
+TEXT = "all-MiniLM-L6-v2"
+
+
+@pytest.fixture
+def nobody() -> Iterator[Client]:
+    with Client("127.0.0.1:1") as client:
+        yield client
+
+
+def test_no_server(nobody: Client) -> None:
+    calls: list[Callable[[], object]] = [
+        nobody.models,
+        lambda: nobody.model(TEXT),
+        lambda: nobody.embed(TEXT, ["a"]),
+        lambda: list(nobody.embed_stream(TEXT, ["a"])),
+    ]
+    for call in calls:
+        with pytest.raises(ServerUnavailable, match=r"127\.0\.0\.1:1.*`vecserve-server`"):
+            call()
+
+
+def test_another_server(server_address: str) -> None:
+    other = grpc.server(ThreadPoolExecutor(1))
+    port = other.add_insecure_port("127.0.0.1:0")
+    other.start()
+    try:
+        with (
+            Client(f"127.0.0.1:{port}") as client,
+            pytest.raises(ServerError, match=r"does not speak vecserve\.v1") as caught,
+        ):
+            client.models()
+    finally:
+        other.stop(None).wait()
+    copy = pickle.loads(pickle.dumps(caught.value))
+    assert (str(copy), copy.code) == (str(caught.value), "UNIMPLEMENTED")
+
+
+def test_no_time(client: Client) -> None:
+    def texts() -> Iterator[str]:
+        while True:
+            yield "a text"
+
+    with pytest.raises(DeadlineExceeded, match="within the timeout"):
+        for _ in client.embed_stream(TEXT, texts(), timeout=0.2):
+            pass
+
+
+def test_an_unknown_model_lists_the_known(client: Client) -> None:
+    with pytest.raises(ModelNotFound, match=TEXT):
+        client.model("no-such-model")
+
+
+def test_one_base_class() -> None:
+    assert issubclass(ServerUnavailable, VecserveError)
+    assert not issubclass(VecserveError, OSError)
+
+
+def test_models_say_what_they_are(client: Client) -> None:
+    models = {model.name: model for model in client.models()}
+    text = models[TEXT]
+    assert client.model(TEXT) == client.model(TEXT, "1") == text
+    assert (text.state, text.trained, text.dimensions) == ("ready", True, 384)
+    assert text.modalities[0].max_tokens == 256
+    assert text.modalities[0].outputs[0].pooling == "mean"
+    assert text.modalities[0].outputs[0].normalized
+    assert text.takes("text")
+    assert not text.takes("image")
+    assert models["whisper-base"].modalities[0].window_seconds == 30
+    assert {own.name for own in models["clip-vit-base-patch32"].modalities} == {"text", "image"}
