@@ -34,7 +34,7 @@ class App:
         self._config = config
         self._metrics = Metrics()
         self._models = Models()
-        self._runner = Runner(config.slots, self._metrics.batch_ran)
+        self._runner = Runner(config.compute_cores, self._metrics.batch_ran)
         self._prepare_threads = ThreadPoolExecutor(
             config.prepare_workers, thread_name_prefix="prepare"
         )
@@ -105,8 +105,9 @@ class App:
             runner=self._runner,
             prepare_threads=self._prepare_threads,
             prepare_workers=self._config.prepare_workers,
-            slots=self._config.slots,
-            threads_per_batch=self._config.threads_per_batch,
+            cores=self._config.compute_cores,
+            queue_delay_s=self._config.queue_delay_us / 1e6,
+            cache=self._config.cache / "compiled",
             queue_bytes=self._config.max_queue_mb * 1024 * 1024,
             limits=self._limits,
         )

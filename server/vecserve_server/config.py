@@ -37,13 +37,20 @@ class ServerConfig(BaseSettings):
     metrics_port: int = Field(
         default=8002, ge=0, le=65535, description="Prometheus port; 0 takes a free one"
     )
-    slots: int = Field(
+    cache: Path = Field(
+        default=Path(".cache/vecserve"),
+        description="folder for graphs compiled for this machine; made if missing",
+    )
+    compute_cores: int = Field(
         default=CORES,
         ge=1,
-        description="batches that run at a time, all models together",
+        description="cores for compute: that many one-core batches at a time, all models together, "
+        "or a lone batch on all of them",
     )
-    threads_per_batch: int = Field(
-        default=1, ge=1, description="cores one batch uses; slots x threads should be the cores"
+    queue_delay_us: int = Field(
+        default=0,
+        ge=0,
+        description="how long a lone item waits for others to share its batch, in microseconds",
     )
     prepare_workers: int = Field(
         default=CORES,

@@ -6,6 +6,7 @@
     ├── ModelNotFound       no such model or version
     ├── ModelNotReady       it is still being loaded: come back in seconds
     ├── QueueFull           too much waits for this model: come back later
+    ├── DeadlineMissed      it cannot be answered in time: allow more, or send less
     ├── ShuttingDown        this server stops: go elsewhere
     └── ComputeFailed       the model failed on this item: our fault
 
@@ -48,6 +49,10 @@ class QueueFull(ServingError):
     def __init__(self, message: str, retry_after_s: float) -> None:
         super().__init__("QUEUE_FULL", message)
         self.retry_after_s = retry_after_s
+
+
+class DeadlineMissed(ServingError):
+    """The item would be answered after its deadline, so it was not computed."""
 
 
 class ShuttingDown(ServingError):

@@ -3,6 +3,7 @@
 import logging
 
 from vecserve.v1 import embedding_pb2
+from vecserve_server.api.caller import Caller, to_terms
 from vecserve_server.api.convert import to_content, to_error_result, to_options, to_result
 from vecserve_server.api.status import code_name
 from vecserve_server.errors import ComputeFailed, ServingError
@@ -26,16 +27,18 @@ class Answerer:
         model_name: str,
         version: str,
         options: embedding_pb2.EmbedOptions,
+        caller: Caller,
     ) -> embedding_pb2.ItemResult:
         """Embed one item; a fault of any kind becomes the result's error."""
         timings = Timings()
         served_by = ""
         try:
             wanted = to_options(options)
+            terms = to_terms(options, caller)
             model = self._models.find_ready(model_name, version)
             served_by = model.manifest.version
             content = to_content(item)
-            embedded = await model.tower_for(content).embed(content, wanted, timings)
+            embedded = await model.tower_for(content).embed(content, wanted, terms, timings)
             result = to_result(
                 item.item_id,
                 embedded,

@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
+from itertools import count
 from typing import TypeVar
 
 import grpc
@@ -10,6 +11,7 @@ from google.protobuf.message import Message
 
 from vecserve.v1 import embedding_pb2
 from vecserve_server.api.answer import Answerer
+from vecserve_server.api.caller import caller_of
 from vecserve_server.api.convert import to_model_info
 from vecserve_server.api.parse import Malformed, parser
 from vecserve_server.api.status import abort
@@ -35,6 +37,7 @@ class EmbeddingService:
         self._answerer = answerer
         self._limits = limits
         self._max_stream_items = max_stream_items
+        self._stream_numbers = count(1)
 
     def handler(self) -> grpc.GenericRpcHandler:
         """Return the handler to register with a server."""
@@ -52,7 +55,9 @@ class EmbeddingService:
             },
         )
 
-    async def embed(self, request: embedding_pb2.EmbedRequest) -> embedding_pb2.EmbedResponse:
+    async def embed(
+        self, request: embedding_pb2.EmbedRequest, context: grpc.aio.ServicerContext
+    ) -> embedding_pb2.EmbedResponse:
         """Answer Embed. Raises ServingError if the request fails as a whole."""
         if not request.items:
             raise InvalidItem("NO_ITEMS", "the request holds no items: send at least one")
@@ -63,10 +68,11 @@ class EmbeddingService:
                 f"{count} items have the item_id {item_id!r}: give each its own",
             )
         model = self._models.find_ready(request.model, request.version)
-        model.refuse_if_full(len(request.items))
+        caller = caller_of(context)
+        model.refuse_if_full(len(request.items), caller.name)
         results = await asyncio.gather(
             *(
-                self._answerer.answer(item, request.model, request.version, request.options)
+                self._answerer.answer(item, request.model, request.version, request.options, caller)
                 for item in request.items
             )
         )
@@ -76,13 +82,14 @@ class EmbeddingService:
         self, _requests: AsyncIterator[Message], context: grpc.aio.ServicerContext
     ) -> None:
         """Answer EmbedStream."""
-        stream = EmbedStream(context, self._answerer, self.stopping, self._max_stream_items)
+        caller = caller_of(context, stream=next(self._stream_numbers))
+        stream = EmbedStream(context, caller, self._answerer, self.stopping, self._max_stream_items)
         error = await stream.serve()
         if error:
             await abort(context, error)
 
     async def list_models(
-        self, _request: embedding_pb2.ListModelsRequest
+        self, _request: embedding_pb2.ListModelsRequest, _context: grpc.aio.ServicerContext
     ) -> embedding_pb2.ListModelsResponse:
         """Answer ListModels."""
         return embedding_pb2.ListModelsResponse(
@@ -90,7 +97,7 @@ class EmbeddingService:
         )
 
     async def get_model(
-        self, request: embedding_pb2.GetModelRequest
+        self, request: embedding_pb2.GetModelRequest, _context: grpc.aio.ServicerContext
     ) -> embedding_pb2.GetModelResponse:
         """Answer GetModel. Raises ModelNotFound."""
         model = self._models.find(request.model, request.version)
@@ -98,7 +105,8 @@ class EmbeddingService:
 
 
 def _unary(
-    request_type: type[Request], method: Callable[[Request], Awaitable[Response]]
+    request_type: type[Request],
+    method: Callable[[Request, grpc.aio.ServicerContext], Awaitable[Response]],
 ) -> grpc.RpcMethodHandler:
     """Return a handler that turns malformed requests and ServingErrors into statuses."""
 
@@ -111,7 +119,7 @@ def _unary(
                     "MALFORMED_MESSAGE",
                     f"the request is no {request_type.DESCRIPTOR.full_name}: {request.why}",
                 )
-            return await method(request)
+            return await method(request, context)
         except ServingError as error:
             await abort(context, error)
             return None

@@ -7,6 +7,7 @@ from grpc_status import rpc_status
 
 from vecserve_server.errors import (
     ComputeFailed,
+    DeadlineMissed,
     DuplicateItem,
     InvalidItem,
     ModelNotFound,
@@ -24,6 +25,7 @@ _CODES: dict[type[ServingError], int] = {
     ModelNotFound: code_pb2.NOT_FOUND,
     ModelNotReady: code_pb2.UNAVAILABLE,
     QueueFull: code_pb2.RESOURCE_EXHAUSTED,
+    DeadlineMissed: code_pb2.DEADLINE_EXCEEDED,
     ShuttingDown: code_pb2.UNAVAILABLE,
     ComputeFailed: code_pb2.INTERNAL,
 }

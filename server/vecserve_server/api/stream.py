@@ -13,6 +13,7 @@ import grpc
 
 from vecserve.v1 import embedding_pb2
 from vecserve_server.api.answer import Answerer
+from vecserve_server.api.caller import Caller
 from vecserve_server.api.convert import to_error_result
 from vecserve_server.api.parse import Malformed
 from vecserve_server.api.split import messages_of, pieces_of
@@ -28,11 +29,13 @@ class EmbedStream:
     def __init__(
         self,
         context: grpc.aio.ServicerContext,
+        caller: Caller,
         answerer: Answerer,
         stopping: asyncio.Event,
         max_items: int,
     ) -> None:
         self._context = context
+        self._caller = caller
         self._answerer = answerer
         self._stopping = stopping
         self._places = asyncio.Semaphore(max_items)
@@ -108,7 +111,7 @@ class EmbedStream:
     ) -> ItemResult:
         try:
             return await self._answerer.answer(
-                item, message.model, message.version, message.options
+                item, message.model, message.version, message.options, self._caller
             )
         finally:
             self._unanswered.discard(item.item_id)

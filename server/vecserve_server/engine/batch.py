@@ -42,26 +42,26 @@ class Engine:
             return None
         return tuple((name, feed.shape[1:]) for name, feed in sorted(job.feeds.items()))
 
-    def run(self, jobs: Sequence[Job]) -> list[JobOutputs | Exception]:
+    def run(self, jobs: Sequence[Job], *, wide: bool = False) -> list[JobOutputs | Exception]:
         """Run jobs as one batch and return, a job each, its outputs or what went wrong.
 
-        If the batch fails, every job is run alone, so that only the one at
-        fault gets the error.
+        A `wide` run takes all cores. If the batch fails, every job is run alone,
+        so that only the one at fault gets the error.
         """
         try:
-            return list(self._run_together(jobs))
+            return list(self._run_together(jobs, wide))
         except Exception as error:
             if len(jobs) == 1:
                 return [error]
-        return [self.run([job])[0] for job in jobs]
+        return [self.run([job], wide=wide)[0] for job in jobs]
 
-    def _run_together(self, jobs: Sequence[Job]) -> list[JobOutputs]:
+    def _run_together(self, jobs: Sequence[Job], wide: bool) -> list[JobOutputs]:
         names = sorted({name for job in jobs for name in job.outputs})
         feeds = {
             name: _concatenate([job.feeds[name] for job in jobs], self._spec.pads.get(name))
             for name in jobs[0].feeds
         }
-        results = dict(zip(names, self._session.run(feeds, names), strict=True))
+        results = dict(zip(names, self._session.run(feeds, names, wide=wide), strict=True))
         answers = []
         start = 0
         for job in jobs:

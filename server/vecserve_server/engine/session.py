@@ -7,47 +7,67 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from vecserve_server.repository.manifest import Tower
+from vecserve_server.engine.compiled import compiled
 
 Array = npt.NDArray[np.generic]
 
-_FEEDS_OF_KIND = {
-    "text": {"input_ids": "tensor(int64)", "attention_mask": "tensor(int64)"},
-    "image": {"pixels": "tensor(uint8)"},
-    "audio": {"waveform": "tensor(float)", "lengths": "tensor(int64)"},
-}
-
 
 class GraphError(Exception):
-    """The graph is not the one its manifest describes."""
+    """The graph cannot be served; the message says why."""
 
 
 class Session:
-    """A graph in ONNX Runtime. `run` may be called from several threads at once.
+    """A graph in ONNX Runtime, for batches on one core and for batches on all.
 
-    Each concurrent run uses `threads` cores: with 1, the calling thread only.
+    Two sessions over one copy of the weights: narrow runs take the calling
+    thread only, so several go on at a time; a wide run takes `cores`, and there
+    must be no other run beside it. Both may be called from any thread.
     """
 
-    def __init__(self, path: Path, tower: Tower, *, threads: int) -> None:
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        # Threads that spin while they wait take the cores from the other models
-        # and from the event loop.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        # Patterns are kept per input shape; shapes vary with every batch.
-        options.enable_mem_pattern = False
-        options.log_severity_level = 3
-        self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        inputs = {value.name: value.type for value in self._session.get_inputs()}
-        expected = _FEEDS_OF_KIND[tower.input.kind]
-        if inputs != expected:
-            raise GraphError(f"{path} takes {inputs}, a {tower.input.kind} graph takes {expected}")
-        outputs = {value.name for value in self._session.get_outputs()}
-        if missing := sorted({output.name for output in tower.outputs} - outputs):
-            raise GraphError(f"{path} has no output {', '.join(missing)}")
+    def __init__(self, path: Path, sha256: str, *, cores: int, cache: Path) -> None:
+        """Load the graph at `path`, whose SHA-256 is given.
 
-    def run(self, feeds: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
+        Raises GraphError if ONNX Runtime cannot.
+        """
+        try:
+            ready = compiled(path, sha256, cache)
+            self._narrow = _load(ready or path, threads=1, optimized=ready is not None)
+            self._wide = self._narrow
+            if cores > 1:
+                self._wide = _load(ready or path, threads=cores, optimized=ready is not None)
+        # ONNX Runtime's exceptions have no common class of their own.
+        except Exception as error:
+            raise GraphError(f"ONNX Runtime cannot load {path}: {error}") from error
+
+    @property
+    def inputs(self) -> list[ort.NodeArg]:
+        """The graph's inputs: `name`, `type` such as tensor(int64), `shape`."""
+        return list(self._narrow.get_inputs())
+
+    @property
+    def outputs(self) -> list[ort.NodeArg]:
+        """The graph's outputs: `name`, `type`, `shape`."""
+        return list(self._narrow.get_outputs())
+
+    def run(
+        self, feeds: Mapping[str, Array], outputs: Sequence[str], *, wide: bool = False
+    ) -> list[Array]:
         """Run one batch; arrays have the batch axis first. Raises what ONNX Runtime raises."""
-        result: list[Array] = self._session.run(list(outputs), dict(feeds))
+        session = self._wide if wide else self._narrow
+        result: list[Array] = session.run(list(outputs), dict(feeds))
         return result
+
+
+def _load(path: Path, *, threads: int, optimized: bool) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Spinning makes a wide run as quick as it can be; between runs it would
+    # take the cores from the other models and from the event loop.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    # Patterns are kept per input shape; shapes vary with every batch.
+    options.enable_mem_pattern = False
+    options.log_severity_level = 3
+    if optimized:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

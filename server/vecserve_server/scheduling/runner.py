@@ -4,11 +4,14 @@ import asyncio
 import time
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from vecserve_server.engine.batch import Job, JobOutputs
-from vecserve_server.scheduling.scheduler import Batch, BatchLimits, Entry, Queue, Scheduler
+from vecserve_server.errors import DeadlineMissed
+from vecserve_server.scheduling.cost import CostModel
+from vecserve_server.scheduling.entry import BatchLimits, Entry, Queue, Terms
+from vecserve_server.scheduling.scheduler import Batch, Scheduler
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +41,8 @@ class BatchReport:
 class BatchEngine(Protocol):
     """Runs one batch: outputs or an exception a job, never raising."""
 
-    def run(self, jobs: Sequence[Job]) -> list[JobOutputs | Exception]:
-        """Run the jobs."""
+    def run(self, jobs: Sequence[Job], *, wide: bool = False) -> list[JobOutputs | Exception]:
+        """Run the jobs, on one core or on all."""
         ...
 
     def key(self, job: Job) -> Hashable:
@@ -47,56 +50,93 @@ class BatchEngine(Protocol):
         ...
 
 
-JobFuture = asyncio.Future[JobOutcome]
-JobBatch = Batch[JobFuture, Job]
-JobQueue = Queue[JobFuture, Job]
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """A job, and where its outcome goes."""
+
+    job: Job
+    outcome: "asyncio.Future[JobOutcome]" = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+
+
+JobQueue = Queue[_Work]
 
 
 class Runner:
     """Lets jobs of all models wait, and runs them. Lives on one event loop.
 
-    `slots` batches run at a time, each on a thread of its own.
+    At most `cores` batches run at a time, each on a thread of its own.
     """
 
-    def __init__(self, slots: int, report: Callable[[BatchReport], None]) -> None:
-        self._scheduler: Scheduler[JobFuture, Job] = Scheduler(slots)
-        self._threads = ThreadPoolExecutor(slots, thread_name_prefix="compute")
+    def __init__(self, cores: int, report: Callable[[BatchReport], None]) -> None:
+        self._scheduler: Scheduler[_Work] = Scheduler(cores)
+        self._threads = ThreadPoolExecutor(cores, thread_name_prefix="compute")
         self._engines: dict[str, BatchEngine] = {}
         self._report = report
+        self._wake: asyncio.TimerHandle | None = None
 
-    def add(self, name: str, limits: BatchLimits, engine: BatchEngine) -> JobQueue:
+    def add(self, name: str, limits: BatchLimits, cost: CostModel, engine: BatchEngine) -> JobQueue:
         """Add a queue whose batches `engine` runs. `name` must be unique."""
         self._engines[name] = engine
-        return self._scheduler.add_queue(name, limits)
+        return Queue(name, limits, cost)
 
-    async def run(self, queue: JobQueue, job: Job) -> JobOutcome:
+    def wait_s(self, caller: Hashable) -> float:
+        """Predict how long a new job of this caller would wait before it starts."""
+        return self._scheduler.wait_s(caller)
+
+    async def run(self, queue: JobQueue, job: Job, terms: Terms) -> JobOutcome:
         """Let a job wait its turn, run it, and return what became of it.
 
-        If the caller is cancelled before the job's batch starts, the job is
-        dropped.
+        Raises DeadlineMissed if it cannot be answered in time. If the caller is
+        cancelled before the job's batch starts, the job is dropped.
         """
-        future: JobFuture = asyncio.get_running_loop().create_future()
+        work = _Work(job)
         key = self._engines[queue.name].key(job)
-        self._scheduler.submit(queue, Entry(job.rows, job.positions, key, future, job))
+        entry = Entry(queue, job.rows, job.positions, key, terms, work)
+        self._scheduler.submit(entry, time.perf_counter())
         self._start_batches()
-        return await future
+        try:
+            return await work.outcome
+        finally:
+            self._scheduler.withdraw(entry)
 
     def close(self) -> None:
         """Wait for the batches that run, and end the threads."""
         self._threads.shutdown()
 
     def _start_batches(self) -> None:
-        while batch := self._scheduler.next_batch():
+        while batch := self._scheduler.next_batch(time.perf_counter()):
             self._start(batch)
+        while self._scheduler.late:
+            work = self._scheduler.late.popleft().payload
+            if not work.outcome.done():
+                work.outcome.set_exception(
+                    DeadlineMissed(
+                        "DEADLINE_MISSED",
+                        "the item cannot be answered before its deadline: the server is busy; "
+                        "allow more time, or send less at once",
+                    )
+                )
+        self._wake_in_time()
 
-    def _start(self, batch: JobBatch) -> None:
+    def _wake_in_time(self) -> None:
+        """Come back when a queue that waits for company has waited enough."""
+        if self._wake:
+            self._wake.cancel()
+            self._wake = None
+        if (wake_s := self._scheduler.next_wake_s()) is not None:
+            delay_s = max(wake_s - time.perf_counter(), 0.0)
+            self._wake = asyncio.get_running_loop().call_later(delay_s, self._start_batches)
+
+    def _start(self, batch: Batch[_Work]) -> None:
         loop = asyncio.get_running_loop()
         engine = self._engines[batch.queue.name]
-        jobs = [entry.payload for entry in batch.entries]
+        jobs = [entry.payload.job for entry in batch.entries]
 
         def work() -> None:
             started = time.perf_counter()
-            outputs = engine.run(jobs)
+            outputs = engine.run(jobs, wide=batch.wide)
             ended = time.perf_counter()
             loop.call_soon_threadsafe(self._finish, batch, outputs, started, ended)
 
@@ -104,22 +144,23 @@ class Runner:
 
     def _finish(
         self,
-        batch: JobBatch,
+        batch: Batch[_Work],
         outputs: list[JobOutputs | Exception],
         started_s: float,
         ended_s: float,
     ) -> None:
-        self._scheduler.finished(batch)
+        self._scheduler.finished(batch, ended_s - started_s)
         self._start_batches()
         for entry, output in zip(batch.entries, outputs, strict=True):
-            if not entry.ticket.cancelled():
-                entry.ticket.set_result(JobOutcome(output, started_s, ended_s, batch.rows))
+            outcome = entry.payload.outcome
+            if not outcome.done():
+                outcome.set_result(JobOutcome(output, started_s, ended_s, batch.rows))
         self._report(
             BatchReport(
                 graph=batch.queue.name,
                 rows=batch.rows,
                 positions=batch.positions,
-                padded_positions=batch.padded_positions,
+                padded_positions=batch.rows * batch.longest,
                 compute_s=ended_s - started_s,
             )
         )

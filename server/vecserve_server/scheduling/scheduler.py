@@ -1,77 +1,41 @@
-"""Which jobs run together, on which slot, when: the rules, without any clock or thread.
+"""Which jobs run together, on how many cores, when: the rules, without clock or thread.
 
-One scheduler serves all models. A slot is one batch running at a time; there
-are as many as the cores carry, whatever the number of models, so models share
-the cores instead of oversubscribing them.
+One scheduler serves all models. A slot is a core: a narrow batch takes one, a
+wide batch all, so models share the cores instead of oversubscribing them.
+
+- Work-conserving: with a free slot and a waiting job there is a batch, but for
+  queues that ask for a delay.
+- Fair: see `fairness`. The job whose turn it is leads the next batch.
+- Of one caller's jobs the earliest due goes first: by its deadline, or by its
+  age where it has none or a late one, so nothing starves.
+- A job that cannot make its deadline is refused at the door, or dropped before
+  it costs compute.
 """
 
 from collections import deque
 from collections.abc import Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count
-from typing import Generic, Protocol, TypeVar
+from typing import Generic
 
-# Jobs of other lengths than the oldest's may join its batch while padding stays
-# below this share of it: a padded position costs as much as a real one.
-MAX_PADDING = 0.2
+from vecserve_server.scheduling.cost import Sample
+from vecserve_server.scheduling.entry import Entry, P, Queue
+from vecserve_server.scheduling.fairness import Turns
+from vecserve_server.scheduling.fill import fill
 
-
-class Ticket(Protocol):
-    """A job's caller: says whether anybody still waits for the answer."""
-
-    def cancelled(self) -> bool:
-        """Whether the answer is no longer wanted."""
-        ...
-
-
-T = TypeVar("T", bound=Ticket)
-P = TypeVar("P")
+# Without a deadline a job is due this long after it came: jobs with earlier
+# deadlines overtake it until then, and none that come later.
+_PATIENCE_S = 1.0
+_SMOOTHING = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class BatchLimits:
-    """What a batch of one queue may hold."""
+class Batch(Generic[P]):
+    """Jobs to run together now, on one core or, `wide`, on all. Holds its slots until finished."""
 
-    max_rows: int
-    max_positions: int
-
-
-@dataclass(slots=True, eq=False)
-class Entry(Generic[T, P]):
-    """One job that waits: its size, its caller, and what to run.
-
-    `rows` run together, each `positions` long. Only entries of equal `key`
-    share a batch.
-    """
-
-    rows: int
-    positions: int
-    key: Hashable
-    ticket: T
-    payload: P
-    order: int = field(default=0, init=False)
-
-
-@dataclass(slots=True, eq=False)
-class Queue(Generic[T, P]):
-    """The jobs that wait for one graph, oldest first."""
-
-    name: str
-    limits: BatchLimits
-    waiting: deque[Entry[T, P]] = field(default_factory=deque)
-
-
-@dataclass(frozen=True, slots=True)
-class Batch(Generic[T, P]):
-    """Jobs to run together now. It holds a slot until `Scheduler.finished`."""
-
-    queue: Queue[T, P]
-    entries: list[Entry[T, P]]
-
-    @property
-    def padded_positions(self) -> int:
-        """All rows, each as long as the longest."""
-        return self.rows * max(entry.positions for entry in self.entries)
+    queue: Queue[P]
+    entries: list[Entry[P]]
+    wide: bool
 
     @property
     def rows(self) -> int:
@@ -79,88 +43,135 @@ class Batch(Generic[T, P]):
         return sum(entry.rows for entry in self.entries)
 
     @property
+    def longest(self) -> int:
+        """Positions of the longest row, to which all are padded."""
+        return max(entry.positions for entry in self.entries)
+
+    @property
     def positions(self) -> int:
         """Positions that hold input, of all rows."""
         return sum(entry.rows * entry.positions for entry in self.entries)
 
 
-class Scheduler(Generic[T, P]):
-    """Hands out batches while slots are free.
-
-    Work-conserving: with a free slot and a waiting job there is a batch.
-    Starvation-free: the oldest job of all is always in the next batch.
-    """
+class Scheduler(Generic[P]):
+    """Hands out batches while slots are free. Times are of any one clock, in seconds."""
 
     def __init__(self, slots: int) -> None:
+        self._slots = slots
         self._free_slots = slots
-        self._queues: list[Queue[T, P]] = []
+        self._turns: Turns[P] = Turns()
+        self._held: list[Queue[P]] = []
         self._order = count()
+        # What batches took, over what their jobs would have taken alone.
+        self._efficiency = 1.0
+        self.late: deque[Entry[P]] = deque()
+        """Entries that cannot make their deadline: take them out and answer them."""
 
-    def add_queue(self, name: str, limits: BatchLimits) -> Queue[T, P]:
-        """Add a queue for one graph."""
-        queue: Queue[T, P] = Queue(name, limits)
-        self._queues.append(queue)
-        return queue
-
-    def submit(self, queue: Queue[T, P], entry: Entry[T, P]) -> None:
-        """Let a job wait in a queue."""
+    def submit(self, entry: Entry[P], now_s: float) -> None:
+        """Let a job wait, or put it in `late` if it would not be answered in time."""
         entry.order = next(self._order)
-        queue.waiting.append(entry)
+        entry.arrived_s = now_s
+        entry.due_s = min(now_s + _PATIENCE_S, entry.terms.deadline_s or float("inf"))
+        entry.lane = self._turns.lane_for(entry)
+        if entry.is_late(now_s + self.wait_s(entry.terms.caller)):
+            self.late.append(entry)
+            return
+        entry.waiting = True
+        queue = entry.queue
+        queue.waiting_rows += entry.rows
+        if not queue.limits.delay_s:
+            self._admit(entry)
+            return
+        if not queue.held:
+            self._held.append(queue)
+        queue.held.append(entry)
 
-    def next_batch(self) -> Batch[T, P] | None:
-        """Take the next batch and a slot for it, or None if there is no slot or no job."""
+    def withdraw(self, entry: Entry[P]) -> None:
+        """Forget a job whose caller left; nothing happens if it waits no longer."""
+        if entry.waiting:
+            self._leave(entry, charge_s=0.0)
+
+    def wait_s(self, caller: Hashable) -> float:
+        """Predict how long a new job of a caller waits before it starts.
+
+        At most until all that waits has run; less for a caller with little
+        waiting, whose turn comes before the others' work is done.
+        """
+        fair_s = self._turns.cost_s(caller) * (self._turns.callers() + 1)
+        return min(self._turns.total_cost_s, fair_s) * self._efficiency / self._slots
+
+    def next_wake_s(self) -> float | None:
+        """Return when a job that is held back must be let go, or None."""
+        return min(
+            (queue.held[0].arrived_s + queue.limits.delay_s for queue in self._held), default=None
+        )
+
+    def next_batch(self, now_s: float) -> Batch[P] | None:
+        """Take the next batch and its slots, or None if there is no slot or no job."""
         if not self._free_slots:
             return None
-        for queue in self._queues:
-            _drop_cancelled_head(queue)
-        waiting = [queue for queue in self._queues if queue.waiting]
-        if not waiting:
+        self._release_held(now_s)
+        leader = self._turns.leader()
+        while leader and leader.is_late(now_s):
+            self._drop(leader)
+            leader = self._turns.leader()
+        if leader is None:
             return None
-        queue = min(waiting, key=lambda queue: queue.waiting[0].order)
-        self._free_slots -= 1
-        return Batch(queue, _take(queue))
+        queue = leader.queue
+        # Two idle cores share what waits rather than leave one of them idle.
+        share = -(-queue.waiting_rows // self._free_slots)
+        entries, late = fill(leader, now_s, max(min(share, queue.limits.max_rows), leader.rows))
+        for entry in late:
+            self._drop(entry)
+        alone_s = sum(entry.cost_s for entry in entries)
+        batch = Batch(queue, entries, wide=False)
+        charge = queue.cost.seconds(batch.rows, batch.longest) / alone_s
+        self._efficiency += _SMOOTHING * (charge - self._efficiency)
+        for entry in entries:
+            self._leave(entry, charge_s=entry.cost_s * charge)
+        self._turns.charged(leader.lane, alone_s * charge)
+        if self._free_slots == self._slots > 1 and not self._turns.callers():
+            batch = Batch(queue, entries, wide=True)
+        self._free_slots -= self._slots if batch.wide else 1
+        return batch
 
-    def finished(self, batch: Batch[T, P]) -> None:
-        """Give back the batch's slot."""
-        self._free_slots += 1
+    def finished(self, batch: Batch[P], seconds: float) -> None:
+        """Give back the batch's slots and learn from the time it took."""
+        self._free_slots += self._slots if batch.wide else 1
+        sample = Sample(batch.rows, batch.longest, seconds)
+        if batch.wide:
+            batch.queue.cost.observe_wide(sample)
+        else:
+            batch.queue.cost.observe(sample)
 
+    def _admit(self, entry: Entry[P]) -> None:
+        entry.queue.add(entry)
+        self._turns.add(entry)
+        entry.admitted = True
 
-def _drop_cancelled_head(queue: Queue[T, P]) -> None:
-    while queue.waiting and queue.waiting[0].ticket.cancelled():
-        queue.waiting.popleft()
+    def _release_held(self, now_s: float) -> None:
+        """Admit what was held back long enough, and all that waits beside it."""
+        for queue in list(self._held):
+            ripe_s = queue.held[0].arrived_s + queue.limits.delay_s
+            if now_s < ripe_s and queue.waiting_rows < queue.limits.max_rows:
+                continue
+            for entry in queue.held:
+                self._admit(entry)
+            queue.held.clear()
+            self._held.remove(queue)
 
+    def _drop(self, entry: Entry[P]) -> None:
+        self._leave(entry, charge_s=0.0)
+        self.late.append(entry)
 
-def _take(queue: Queue[T, P]) -> list[Entry[T, P]]:
-    """Remove and return the oldest job and those that fit best beside it."""
-    oldest = queue.waiting[0]
-    others = [
-        entry for entry in queue.waiting if entry.key == oldest.key and not entry.ticket.cancelled()
-    ]
-    # Stable: of jobs as near in length, the older come first; the oldest leads.
-    others.sort(key=lambda entry: abs(entry.positions - oldest.positions))
-    others.remove(oldest)
-    taken = [oldest]
-    longest = oldest.positions
-    rows = oldest.rows
-    total = rows * longest
-    for entry in others:
-        if rows >= queue.limits.max_rows:
-            break
-        rows_with = rows + entry.rows
-        padded = rows_with * max(longest, entry.positions)
-        total_with = total + entry.rows * entry.positions
-        if (
-            rows_with > queue.limits.max_rows
-            or padded > queue.limits.max_positions
-            or padded - total_with > MAX_PADDING * padded
-        ):
-            continue
-        taken.append(entry)
-        longest = max(longest, entry.positions)
-        rows = rows_with
-        total = total_with
-    chosen = set(map(id, taken))
-    queue.waiting = deque(
-        entry for entry in queue.waiting if id(entry) not in chosen and not entry.ticket.cancelled()
-    )
-    return taken
+    def _leave(self, entry: Entry[P], charge_s: float) -> None:
+        entry.waiting = False
+        queue = entry.queue
+        queue.waiting_rows -= entry.rows
+        if entry.admitted:
+            queue.remove(entry)
+            self._turns.remove(entry, charge_s)
+        else:
+            queue.held.remove(entry)
+            if not queue.held:
+                self._held.remove(queue)

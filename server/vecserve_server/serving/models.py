@@ -1,5 +1,6 @@
 """The models of this server, by name and version."""
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 from vecserve_server.errors import InvalidItem, ModelNotFound, ModelNotReady
@@ -35,10 +36,10 @@ class Model:
             )
         return self.towers[kind]
 
-    def refuse_if_full(self, items: int) -> None:
+    def refuse_if_full(self, items: int, caller: Hashable) -> None:
         """Raise if `items` more cannot be taken now: InvalidItem if never, else QueueFull."""
         for tower in self.towers.values():
-            tower.graph.refuse_if_full(items)
+            tower.graph.refuse_if_full(items, caller)
 
 
 class Models:

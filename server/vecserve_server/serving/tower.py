@@ -14,6 +14,7 @@ from vecserve_server.errors import ComputeFailed
 from vecserve_server.pipelines.base import Content, FinishedVector, Pipeline, Prepared
 from vecserve_server.pipelines.finish import finish
 from vecserve_server.repository.manifest import Tower
+from vecserve_server.scheduling.entry import Terms
 from vecserve_server.scheduling.preparer import Preparer
 from vecserve_server.scheduling.runner import JobOutcome
 from vecserve_server.serving.graph import ServedGraph
@@ -68,10 +69,13 @@ class LoadedTower:
         # Items prepared but not yet in the queue: enough to keep the threads busy.
         self._staging = asyncio.Semaphore(2 * max_hops * pipeline.items_per_hop)
 
-    async def embed(self, content: Content, options: EmbedOptions, timings: Timings) -> Embedded:
+    async def embed(
+        self, content: Content, options: EmbedOptions, terms: Terms, timings: Timings
+    ) -> Embedded:
         """Take one item through prepare, queue, compute and finish; fill in `timings`.
 
-        Waits while the queue is full. Raises InvalidItem, ComputeFailed.
+        Waits while the queue is full. Raises InvalidItem, DeadlineMissed,
+        ComputeFailed.
         """
         plan = resolve(options, self.tower)
         accepted = time.perf_counter()
@@ -82,7 +86,7 @@ class LoadedTower:
                 queued = time.perf_counter()
                 timings.prepare_s = queued - accepted
                 await held.enter_async_context(self.graph.places(len(prepared.rows)))
-            outcomes = await self._compute(prepared, plan.output.name)
+            outcomes = await self._compute(prepared, plan.output.name, terms)
         timings.queue_s = min(outcome.started_s for outcome in outcomes) - queued
         timings.compute_s = sum(outcome.ended_s - outcome.started_s for outcome in outcomes)
         timings.batch_size = max(outcome.batch_rows for outcome in outcomes)
@@ -90,7 +94,7 @@ class LoadedTower:
         vectors = finish(plan, prepared.rows, outputs)
         return Embedded(vectors, prepared.token_count, prepared.truncated)
 
-    async def _compute(self, prepared: Prepared, output: str) -> list[JobOutcome]:
+    async def _compute(self, prepared: Prepared, output: str, terms: Terms) -> list[JobOutcome]:
         """Run an item's rows, each a job of its own: they may land in several batches."""
         return await asyncio.gather(
             *(
@@ -100,7 +104,8 @@ class LoadedTower:
                         rows=1,
                         positions=row.positions,
                         outputs=(output,),
-                    )
+                    ),
+                    terms,
                 )
                 for row in prepared.rows
             )

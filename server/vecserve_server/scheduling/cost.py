@@ -1,0 +1,98 @@
+"""How long a batch takes, learnt from batches that ran.
+
+Transformers spend, for r rows of n positions, a fixed part (launching the
+kernels, reading the weights), a part a row, a part a position (the linear
+layers) and a part a pair of positions (attention):
+
+    seconds(r, n) = a + r * (b + c * n + d * n * n)
+
+Images and audio windows have n = 1, where the last three are one.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+# Recent batches that the fit looks at, and how many new ones bring a new fit.
+_MEMORY = 256
+_REFIT_EVERY = 32
+# How much one batch on all cores moves the speed-up that is expected of them.
+_SMOOTHING = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A batch that ran on one core."""
+
+    rows: int
+    positions: int
+    seconds: float
+
+
+class CostModel:
+    """Predicts seconds of compute. Starts from `samples`, at least one; `observe` keeps it current.
+
+    `speedup` is how many times as fast a batch is on all cores as on one.
+    """
+
+    def __init__(self, samples: Iterable[Sample], speedup: float) -> None:
+        self._calibration = list(samples)
+        self._recent: deque[Sample] = deque(maxlen=_MEMORY)
+        self._since_fit = 0
+        self.speedup = speedup
+        self._fit()
+
+    def seconds(self, rows: int, positions: int) -> float:
+        """Predict a batch of `rows`, padded to `positions` each, on one core."""
+        a, b, c, d = self._terms
+        return a + rows * (b + positions * (c + positions * d))
+
+    def observe(self, sample: Sample) -> None:
+        """Learn from a batch that ran on one core."""
+        self._recent.append(sample)
+        self._since_fit += 1
+        if self._since_fit >= _REFIT_EVERY:
+            self._fit()
+
+    def observe_wide(self, sample: Sample) -> None:
+        """Learn from a batch that ran on all cores."""
+        ratio = self.seconds(sample.rows, sample.positions) / sample.seconds
+        self.speedup += _SMOOTHING * (ratio - self.speedup)
+
+    def _fit(self) -> None:
+        samples = [*self._calibration, *self._recent]
+        rows = np.array([sample.rows for sample in samples], dtype=float)
+        length = np.array([sample.positions for sample in samples], dtype=float)
+        seconds = np.array([sample.seconds for sample in samples])
+        columns = np.stack([np.ones_like(rows), rows, rows * length, rows * length**2], axis=1)
+        # Divided by the seconds, so that what is kept small is the relative error.
+        weights = np.ones_like(seconds)
+        weights[: len(self._calibration)] /= 1 + len(self._recent) / _REFIT_EVERY
+        self._terms = _least_squares_of_positive_terms(
+            columns * (weights / seconds)[:, np.newaxis], weights
+        )
+        self._since_fit = 0
+
+
+def _least_squares_of_positive_terms(
+    columns: npt.NDArray[np.float64], targets: npt.NDArray[np.float64]
+) -> list[float]:
+    """Solve columns @ x = targets in the least-squares sense with x >= 0.
+
+    Columns whose term comes out negative are left out, the most negative
+    first: with four of them this is as good as a full active-set method.
+    """
+    scale = np.maximum(np.abs(columns).max(axis=0), np.finfo(float).tiny)
+    kept = list(range(columns.shape[1]))
+    while True:
+        solution, *_ = np.linalg.lstsq(columns[:, kept] / scale[kept], targets, rcond=1e-6)
+        if len(kept) == 1 or solution.min() >= 0:
+            break
+        kept.pop(int(solution.argmin()))
+    terms = [0.0] * columns.shape[1]
+    for column, value in zip(kept, solution / scale[kept], strict=True):
+        terms[column] = max(float(value), 0.0)
+    return terms

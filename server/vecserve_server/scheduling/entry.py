@@ -1,0 +1,153 @@
+"""What waits: jobs, and the queue of each graph."""
+
+from bisect import insort
+from collections import deque
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Generic, TypeVar
+
+from vecserve_server.scheduling.cost import CostModel
+
+P = TypeVar("P")
+
+
+class Lane(IntEnum):
+    """Who goes first: a person who waits, or a program that pours in work."""
+
+    INTERACTIVE = 0
+    BULK = 1
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """What a batch of one queue may hold, whatever its cost.
+
+    `delay_s` is how long a job may be held back so that others join it.
+    """
+
+    max_rows: int
+    max_positions: int
+    delay_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """On whose behalf a job waits, and how.
+
+    `caller` is whom fairness is between. `lane` None lets the scheduler choose.
+    After `deadline_s`, of time.perf_counter(), the answer is worth nothing.
+    """
+
+    caller: Hashable
+    lane: Lane | None = None
+    deadline_s: float | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Entry(Generic[P]):
+    """One job that waits. Times are in seconds of the scheduler's clock.
+
+    `rows` run together, each `positions` long. Only entries of equal `key`
+    share a batch.
+    """
+
+    queue: "Queue[P]"
+    rows: int
+    positions: int
+    key: Hashable
+    terms: Terms
+    payload: P
+    lane: Lane = field(default=Lane.INTERACTIVE, init=False)
+    arrived_s: float = field(default=0.0, init=False)
+    due_s: float = field(default=0.0, init=False)
+    order: int = field(default=0, init=False)
+    waiting: bool = field(default=False, init=False)
+    admitted: bool = field(default=False, init=False)
+    counted_s: float = field(default=0.0, init=False)
+
+    @property
+    def cost_s(self) -> float:
+        """What it takes to run alone on one core, as predicted now."""
+        return self.queue.cost.seconds(self.rows, self.positions)
+
+    def is_late(self, now_s: float) -> bool:
+        """Whether it cannot make its deadline even if it starts now, on all cores."""
+        if self.terms.deadline_s is None:
+            return False
+        return now_s + self.cost_s / self.queue.cost.speedup > self.terms.deadline_s
+
+
+class LengthIndex(Generic[P]):
+    """Entries that may share batches, by length, so that the nearest are found at once.
+
+    Entries that stopped waiting stay until they are met.
+    """
+
+    def __init__(self) -> None:
+        self.waiting = 0
+        self._lengths: list[int] = []
+        self._entries: dict[int, deque[Entry[P]]] = {}
+
+    def add(self, entry: Entry[P]) -> None:
+        """Add one entry."""
+        self.waiting += 1
+        if entry.positions not in self._entries:
+            self._entries[entry.positions] = deque()
+            insort(self._lengths, entry.positions)
+        self._entries[entry.positions].append(entry)
+
+    def shorter(self, positions: int) -> Iterator[Entry[P]]:
+        """Yield waiting entries of at most this length, the longest first."""
+        return self._of([length for length in reversed(self._lengths) if length <= positions])
+
+    def longer(self, positions: int) -> Iterator[Entry[P]]:
+        """Yield waiting entries above this length, the shortest first."""
+        return self._of([length for length in self._lengths if length > positions])
+
+    def _of(self, lengths: list[int]) -> Iterator[Entry[P]]:
+        for length in lengths:
+            entries = self._entries[length]
+            while entries and not entries[0].waiting:
+                entries.popleft()
+            if not entries:
+                del self._entries[length]
+                self._lengths.remove(length)
+                continue
+            for entry in entries:
+                if entry.waiting:
+                    yield entry
+
+
+@dataclass(slots=True, eq=False)
+class Queue(Generic[P]):
+    """What waits for one graph. `held` are entries that wait for company first."""
+
+    name: str
+    limits: BatchLimits
+    cost: CostModel
+    waiting_rows: int = 0
+    held: deque[Entry[P]] = field(default_factory=deque)
+    _indexes: dict[tuple[Hashable, ...], LengthIndex[P]] = field(default_factory=dict)
+
+    def add(self, entry: Entry[P]) -> None:
+        """Let an entry be found by those that look for company."""
+        for name in _index_names(entry):
+            self._indexes.setdefault(name, LengthIndex()).add(entry)
+
+    def remove(self, entry: Entry[P]) -> None:
+        """Forget an entry that no longer waits."""
+        for name in _index_names(entry):
+            self._indexes[name].waiting -= 1
+            if not self._indexes[name].waiting:
+                del self._indexes[name]
+
+    def company(
+        self, key: Hashable, lane: Lane, caller: Hashable | None = None
+    ) -> LengthIndex[P] | None:
+        """Return the waiting entries of a key and lane, of one caller or of all; None if none."""
+        return self._indexes.get((key, lane) if caller is None else (key, lane, caller))
+
+
+def _index_names(entry: Entry[P]) -> list[tuple[Hashable, ...]]:
+    return [(entry.key, entry.lane), (entry.key, entry.lane, entry.terms.caller)]

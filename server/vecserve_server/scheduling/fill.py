@@ -1,0 +1,91 @@
+"""Which waiting jobs ride along with the one whose turn it is."""
+
+from collections.abc import Hashable, Iterator
+from typing import Generic
+
+from vecserve_server.scheduling.entry import Entry, Lane, P
+
+# A job joins while that saves at least this share of the batch's time against
+# running it alone: below, batches grow long and gain next to nothing.
+_MIN_SAVING = 0.03
+# Bulk work may make an interactive batch this many times as long.
+_BULK_STRETCH = 1.5
+# A job that keeps others waiting longer than this rides with nobody else's.
+_MAX_BATCH_S = 0.1
+
+
+def fill(leader: Entry[P], now_s: float, max_rows: int) -> tuple[list[Entry[P]], list[Entry[P]]]:
+    """Return the entries to run with `leader` (itself included) and the late ones that were met.
+
+    The leader's caller goes first, since it is that caller's turn, then the
+    others. Those nearest in length come first, so that padding stays small: a
+    job joins only if computing it padded takes less than computing it alone later.
+    """
+    batch = _Filling(leader, now_s, max_rows)
+    batch.take_from(leader.lane, _MAX_BATCH_S, leader.terms.caller)
+    batch.take_from(leader.lane, _MAX_BATCH_S)
+    if leader.lane is Lane.INTERACTIVE:
+        batch.take_from(Lane.BULK, min(_MAX_BATCH_S, _BULK_STRETCH * batch.seconds))
+    else:
+        batch.take_from(Lane.INTERACTIVE, _MAX_BATCH_S)
+    return batch.entries, batch.late
+
+
+class _Filling(Generic[P]):
+    """A batch in the making."""
+
+    def __init__(self, leader: Entry[P], now_s: float, max_rows: int) -> None:
+        self.entries = [leader]
+        self._met = {id(leader)}
+        self.late: list[Entry[P]] = []
+        self.seconds = leader.cost_s
+        self._leader = leader
+        self._queue = leader.queue
+        self._rows = leader.rows
+        self._longest = leader.positions
+        self._now_s = now_s
+        self._max_rows = max_rows
+
+    def take_from(self, lane: Lane, max_s: float, caller: Hashable | None = None) -> None:
+        """Take the entries of a lane that fit, of one caller or of all, nearest in length first."""
+        index = self._queue.company(self._leader.key, lane, caller)
+        if index is None:
+            return
+        length = self._leader.positions
+        sides = [index.shorter(length), index.longer(length)]
+        heads = [self._next(side) for side in sides]
+        while any(heads) and self._rows < self._max_rows:
+            nearest = min(
+                (number for number, head in enumerate(heads) if head),
+                key=lambda number: abs(heads[number].positions - length),  # type: ignore[union-attr]
+            )
+            entry = heads[nearest]
+            assert entry
+            # What does not fit closes its side: those behind it fit even less.
+            heads[nearest] = self._next(sides[nearest]) if self._try(entry, max_s) else None
+
+    def _next(self, side: Iterator[Entry[P]]) -> Entry[P] | None:
+        for entry in side:
+            if id(entry) in self._met:
+                continue
+            if entry.is_late(self._now_s):
+                self._met.add(id(entry))
+                self.late.append(entry)
+                continue
+            return entry
+        return None
+
+    def _try(self, entry: Entry[P], max_s: float) -> bool:
+        rows = self._rows + entry.rows
+        longest = max(self._longest, entry.positions)
+        limits = self._queue.limits
+        if rows > self._max_rows or rows * longest > limits.max_positions:
+            return False
+        together = self._queue.cost.seconds(rows, longest)
+        saved = self.seconds + entry.cost_s - together
+        if together > max_s or saved < _MIN_SAVING * together:
+            return False
+        self._met.add(id(entry))
+        self.entries.append(entry)
+        self._rows, self._longest, self.seconds = rows, longest, together
+        return True

@@ -1,0 +1,50 @@
+"""Measures a graph when it is loaded: warms it up, and gives its cost model a start."""
+
+import time
+from collections.abc import Callable
+
+from vecserve_server.engine.batch import Engine, Job
+from vecserve_server.scheduling.cost import CostModel, Sample
+
+# Shapes measured (rows, positions), where the graph has lengths and where not.
+_SHAPES_OF_LENGTHS = ((1, 8), (1, 128), (4, 8), (4, 32))
+_SHAPES_OF_ONE = ((1, 1), (2, 1))
+# A shape is measured this often, the quickest counts, unless once took so long.
+_TIMES = 3
+_LONG_S = 0.05
+
+
+def calibrate(
+    engine: Engine,
+    row_of: Callable[[int], Job],
+    *,
+    has_lengths: bool,
+    max_rows: int,
+    max_positions: int,
+) -> CostModel:
+    """Run a few batches of blank rows and return a cost model fitted to them.
+
+    `row_of(positions)` makes a valid row. Raises what the graph raises.
+    """
+    samples = []
+    for rows, positions in _SHAPES_OF_LENGTHS if has_lengths else _SHAPES_OF_ONE:
+        row = row_of(min(positions, max_positions))
+        jobs = [row] * min(rows, max_rows)
+        samples.append(Sample(len(jobs), row.positions, _measure(engine, jobs, wide=False)))
+    lone = samples[0]
+    wide_s = _measure(engine, [row_of(lone.positions)], wide=True)
+    return CostModel(samples, speedup=lone.seconds / wide_s)
+
+
+def _measure(engine: Engine, jobs: list[Job], *, wide: bool) -> float:
+    """Return the least seconds that a batch took."""
+    least = float("inf")
+    for _ in range(_TIMES):
+        started = time.perf_counter()
+        for outcome in engine.run(jobs, wide=wide):
+            if isinstance(outcome, Exception):
+                raise outcome
+        least = min(least, time.perf_counter() - started)
+        if least > _LONG_S:
+            break
+    return least
