@@ -40,6 +40,8 @@ class House:
         self.scheduler: Scheduler[int] = Scheduler(self.slots)
         limits = BatchLimits(LIMITS.max_rows, LIMITS.max_positions, self.delay_s)
         self.queues = [Queue[int](name, limits, cost_model()) for name in ("a", "b")]
+        for queue in self.queues:
+            self.scheduler.add(queue)
         self.submitted = 0
 
     def submit(
@@ -272,6 +274,20 @@ def test_a_lone_job_takes_all_cores() -> None:
     assert house.take() is None
     house.finish(batch)
     assert house.take() is not None
+
+
+def test_a_long_job_leaves_a_core_to_other_graphs() -> None:
+    house = House(slots=2)
+    house.submit(1500)
+    batch = house.take()
+    assert batch is not None
+    assert not batch.wide
+    house.finish(batch)
+    house.scheduler.remove(house.queues[1])
+    house.submit(1500)
+    alone = house.take()
+    assert alone is not None
+    assert alone.wide
 
 
 def test_the_earliest_deadline_goes_first_and_age_counts_as_one() -> None:

@@ -79,7 +79,9 @@ class Runner:
     def add(self, name: str, limits: BatchLimits, cost: CostModel, engine: BatchEngine) -> JobQueue:
         """Add a queue whose batches `engine` runs. `name` must be unique."""
         self._engines[name] = engine
-        return Queue(name, limits, cost)
+        queue: JobQueue = Queue(name, limits, cost)
+        self._scheduler.add(queue)
+        return queue
 
     def wait_s(self, caller: Hashable) -> float:
         """Predict how long a new job of this caller would wait before it starts."""

@@ -26,6 +26,9 @@ from vecserve_server.scheduling.fill import fill
 # Without a deadline a job is due this long after it came: jobs with earlier
 # deadlines overtake it until then, and none that come later.
 _PATIENCE_S = 1.0
+# A lone batch takes all cores if that keeps jobs that come meanwhile waiting no
+# longer than this, or if they could only be for the same graph.
+_LONG_WIDE_S = 0.05
 _SMOOTHING = 0.1
 
 
@@ -61,11 +64,20 @@ class Scheduler(Generic[P]):
         self._free_slots = slots
         self._turns: Turns[P] = Turns()
         self._held: list[Queue[P]] = []
+        self._graphs: set[str] = set()
         self._order = count()
         # What batches took, over what their jobs would have taken alone.
         self._efficiency = 1.0
         self.late: deque[Entry[P]] = deque()
         """Entries that cannot make their deadline: take them out and answer them."""
+
+    def add(self, queue: Queue[P]) -> None:
+        """Serve one more graph."""
+        self._graphs.add(queue.name)
+
+    def remove(self, queue: Queue[P]) -> None:
+        """Serve a graph no more; nothing may wait for it."""
+        self._graphs.remove(queue.name)
 
     def submit(self, entry: Entry[P], now_s: float) -> None:
         """Let a job wait, or put it in `late` if it would not be answered in time."""
@@ -130,7 +142,7 @@ class Scheduler(Generic[P]):
         for entry in entries:
             self._leave(entry, charge_s=entry.cost_s * charge)
         self._turns.charged(leader.lane, alone_s * charge)
-        if self._free_slots == self._slots > 1 and not self._turns.callers():
+        if self._may_be_wide(batch):
             batch = Batch(queue, entries, wide=True)
         self._free_slots -= self._slots if batch.wide else 1
         return batch
@@ -143,6 +155,13 @@ class Scheduler(Generic[P]):
             batch.queue.cost.observe_wide(sample)
         else:
             batch.queue.cost.observe(sample)
+
+    def _may_be_wide(self, batch: Batch[P]) -> bool:
+        if self._free_slots < self._slots or self._slots == 1 or self._turns.callers():
+            return False
+        cost = batch.queue.cost
+        wide_s = cost.seconds(batch.rows, batch.longest) / cost.speedup
+        return wide_s <= _LONG_WIDE_S or len(self._graphs) == 1
 
     def _admit(self, entry: Entry[P]) -> None:
         entry.queue.add(entry)
