@@ -13,7 +13,8 @@ from transformers import AutoModel, AutoTokenizer
 from tests.conftest import ROOT
 from tests.testdata import sts_test
 from vecserve import Client
-from vecserve_export.weights import Request, obtain
+from vecserve_export.request import Request
+from vecserve_export.weights import obtain
 
 MODEL = "all-MiniLM-L6-v2"
 MAX_TOKENS = 256
