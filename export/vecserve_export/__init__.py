@@ -1,0 +1,1 @@
+"""Turns pretrained PyTorch models into verified ONNX bundles for vecserve-server."""

