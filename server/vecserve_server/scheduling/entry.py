@@ -64,18 +64,14 @@ class Entry(Generic[P]):
     order: int = field(default=0, init=False)
     waiting: bool = field(default=False, init=False)
     admitted: bool = field(default=False, init=False)
-    counted_s: float = field(default=0.0, init=False)
-
-    @property
-    def cost_s(self) -> float:
-        """What it takes to run alone on one core, as predicted now."""
-        return self.queue.cost.seconds(self.rows, self.positions)
+    alone_s: float = field(default=0.0, init=False)
+    """What it would take alone on one core, as predicted when it came."""
 
     def is_late(self, now_s: float) -> bool:
         """Whether it cannot make its deadline even if it starts now, on all cores."""
         if self.terms.deadline_s is None:
             return False
-        return now_s + self.cost_s / self.queue.cost.speedup > self.terms.deadline_s
+        return now_s + self.alone_s / self.queue.cost.speedup > self.terms.deadline_s
 
 
 class LengthIndex(Generic[P]):

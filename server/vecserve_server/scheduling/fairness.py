@@ -51,6 +51,8 @@ class _LaneState(Generic[P]):
     present_s: float = 0.0
     flows: dict[Hashable, _Flow[P]] = field(default_factory=dict)
     heap: list[tuple[float, float, int, int, Hashable]] = field(default_factory=list)
+    # Callers whose place in the heap is no longer right.
+    moved: dict[Hashable, _Flow[P]] = field(default_factory=dict)
 
     def push(self, caller: Hashable, flow: _Flow[P]) -> None:
         """(Re)place a caller in the order of turns."""
@@ -61,6 +63,9 @@ class _LaneState(Generic[P]):
 
     def leader(self) -> Entry[P] | None:
         """Return the entry whose turn it is in this lane."""
+        for moved, place in self.moved.items():
+            self.push(moved, place)
+        self.moved.clear()
         while self.heap:
             _, _, _, version, caller = self.heap[0]
             flow = self.flows.get(caller)
@@ -101,7 +106,6 @@ class Turns(Generic[P]):
         heappush(flow.heap, (entry.due_s, entry.order, entry))
         if flow.head() is not before:
             lane.push(entry.terms.caller, flow)
-        entry.counted_s = entry.cost_s
         self._count(entry, 1)
 
     def remove(self, entry: Entry[P], charge_s: float) -> None:
@@ -114,9 +118,10 @@ class Turns(Generic[P]):
             lane.virtual_s += charge_s / _WEIGHTS[entry.lane]
             flow.virtual_s += charge_s
         if flow.waiting:
-            lane.push(entry.terms.caller, flow)
+            lane.moved[entry.terms.caller] = flow
         else:
             del lane.flows[entry.terms.caller]
+            lane.moved.pop(entry.terms.caller, None)
         self._count(entry, -1)
 
     def leader(self) -> Entry[P] | None:
@@ -149,11 +154,11 @@ class Turns(Generic[P]):
         left = self._waiting_rows.get(caller, 0) + sign * entry.rows
         if left:
             self._waiting_rows[caller] = left
-            self._cost_s[caller] = self._cost_s.get(caller, 0.0) + sign * entry.counted_s
+            self._cost_s[caller] = self._cost_s.get(caller, 0.0) + sign * entry.alone_s
         else:
             del self._waiting_rows[caller]
             del self._cost_s[caller]
         # Sums of floats drift; an empty house is where they start anew.
-        self.total_cost_s += sign * entry.counted_s
+        self.total_cost_s += sign * entry.alone_s
         if not self._waiting_rows:
             self.total_cost_s = 0.0

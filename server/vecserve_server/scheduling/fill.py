@@ -38,7 +38,7 @@ class _Filling(Generic[P]):
         self.entries = [leader]
         self._met = {id(leader)}
         self.late: list[Entry[P]] = []
-        self.seconds = leader.cost_s
+        self.seconds = leader.alone_s
         self._leader = leader
         self._queue = leader.queue
         self._rows = leader.rows
@@ -52,17 +52,16 @@ class _Filling(Generic[P]):
         if index is None:
             return
         length = self._leader.positions
-        sides = [index.shorter(length), index.longer(length)]
-        heads = [self._next(side) for side in sides]
-        while any(heads) and self._rows < self._max_rows:
-            nearest = min(
-                (number for number, head in enumerate(heads) if head),
-                key=lambda number: abs(heads[number].positions - length),  # type: ignore[union-attr]
-            )
-            entry = heads[nearest]
-            assert entry
-            # What does not fit closes its side: those behind it fit even less.
-            heads[nearest] = self._next(sides[nearest]) if self._try(entry, max_s) else None
+        shorter, longer = index.shorter(length), index.longer(length)
+        below, above = self._next(shorter), self._next(longer)
+        # What does not fit closes its side: those behind it fit even less.
+        while self._rows < self._max_rows:
+            if below and (not above or length - below.positions <= above.positions - length):
+                below = self._next(shorter) if self._try(below, max_s) else None
+            elif above:
+                above = self._next(longer) if self._try(above, max_s) else None
+            else:
+                return
 
     def _next(self, side: Iterator[Entry[P]]) -> Entry[P] | None:
         for entry in side:
@@ -82,7 +81,7 @@ class _Filling(Generic[P]):
         if rows > self._max_rows or rows * longest > limits.max_positions:
             return False
         together = self._queue.cost.seconds(rows, longest)
-        saved = self.seconds + entry.cost_s - together
+        saved = self.seconds + entry.alone_s - together
         if together > max_s or saved < _MIN_SAVING * together:
             return False
         self._met.add(id(entry))

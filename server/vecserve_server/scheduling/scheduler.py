@@ -84,8 +84,11 @@ class Scheduler(Generic[P]):
         entry.order = next(self._order)
         entry.arrived_s = now_s
         entry.due_s = min(now_s + _PATIENCE_S, entry.terms.deadline_s or float("inf"))
+        entry.alone_s = entry.queue.cost.seconds(entry.rows, entry.positions)
         entry.lane = self._turns.lane_for(entry)
-        if entry.is_late(now_s + self.wait_s(entry.terms.caller)):
+        if entry.terms.deadline_s is not None and entry.is_late(
+            now_s + self.wait_s(entry.terms.caller)
+        ):
             self.late.append(entry)
             return
         entry.waiting = True
@@ -135,12 +138,12 @@ class Scheduler(Generic[P]):
         entries, late = fill(leader, now_s, max(min(share, queue.limits.max_rows), leader.rows))
         for entry in late:
             self._drop(entry)
-        alone_s = sum(entry.cost_s for entry in entries)
+        alone_s = sum(entry.alone_s for entry in entries)
         batch = Batch(queue, entries, wide=False)
         charge = queue.cost.seconds(batch.rows, batch.longest) / alone_s
         self._efficiency += _SMOOTHING * (charge - self._efficiency)
         for entry in entries:
-            self._leave(entry, charge_s=entry.cost_s * charge)
+            self._leave(entry, charge_s=entry.alone_s * charge)
         self._turns.charged(leader.lane, alone_s * charge)
         if self._may_be_wide(batch):
             batch = Batch(queue, entries, wide=True)
