@@ -36,11 +36,13 @@ class AudioPipeline:
     `lengths`, int64 [], the samples of input in it.
     """
 
-    items_per_hop = 1
-
     def __init__(self, spec: AudioInput, limits: Limits) -> None:
         self._spec = spec
         self._max_s = limits.max_audio_s
+
+    def is_quick(self, content: Content) -> bool:
+        """Never: decoding takes milliseconds."""
+        return False
 
     def prepare(self, content: Content, *, refuse_truncation: bool) -> Prepared:
         """Decode, average the channels, resample and cut; nothing is ever truncated.

@@ -145,13 +145,11 @@ class FinishedVector:
 
 
 class Pipeline(Protocol):
-    """Turns one modality's items into rows. Thread-safe.
+    """Turns one modality's items into rows. Thread-safe."""
 
-    `items_per_hop` is how many items are worth one trip to a worker thread: 1
-    where an item takes milliseconds, more where it takes microseconds.
-    """
-
-    items_per_hop: int
+    def is_quick(self, content: Content) -> bool:
+        """Whether preparing this item takes less than handing it to a worker thread."""
+        ...
 
     def prepare(self, content: Content, *, refuse_truncation: bool) -> Prepared:
         """Turn one item into rows.

@@ -46,8 +46,6 @@ _UPRIGHT = {
 class ImagePipeline:
     """Turns an image file into one row of `pixels`, uint8 [crop_height, crop_width, 3]."""
 
-    items_per_hop = 1
-
     def __init__(self, spec: ImageInput, limits: Limits) -> None:
         """Raises ValueError if the pixel limit is over Pillow's."""
         # Pillow warns of images over MAX_IMAGE_PIXELS and refuses those twice as large.
@@ -60,6 +58,10 @@ class ImagePipeline:
         self._spec = spec
         self._max_pixels = limits.max_image_pixels
         Image.init()  # load the decoders now, not in the first request
+
+    def is_quick(self, content: Content) -> bool:
+        """Never: decoding takes milliseconds."""
+        return False
 
     def prepare(self, content: Content, *, refuse_truncation: bool) -> Prepared:
         """Decode, turn upright, convert, resize and crop an image; nothing is ever truncated.

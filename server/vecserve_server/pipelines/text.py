@@ -10,6 +10,8 @@ from vecserve_server.errors import InvalidItem
 from vecserve_server.pipelines.base import Content, Limits, Prepared, Row, Text, wrong_modality
 from vecserve_server.repository.manifest import TextInput
 
+_QUICK_CHARACTERS = 1000
+
 
 class TextPipeline:
     """Turns a text into one row of `input_ids` and `attention_mask`, int64 [tokens].
@@ -17,9 +19,6 @@ class TextPipeline:
     The tokens are those of the Hugging Face tokenizer with `truncation=True,
     max_length=max_tokens`: special tokens are counted, and kept at both ends.
     """
-
-    # A sentence takes 20 us, a trip to a worker thread more than that.
-    items_per_hop = 32
 
     def __init__(self, spec: TextInput, bundle_dir: Path, limits: Limits) -> None:
         """Load the tokenizer. Raises ValueError if its file is not usable."""
@@ -37,6 +36,10 @@ class TextPipeline:
                 f"{path} is not a tokenizer that tokenizers {tokenizers.__version__} can use "
                 f"with {spec.max_tokens} tokens ({error}): export the model again"
             ) from error
+
+    def is_quick(self, content: Content) -> bool:
+        """Whether a text is short: a sentence takes 20 us, a trip to a thread 100 us."""
+        return isinstance(content, Text) and len(content.text) <= _QUICK_CHARACTERS
 
     def prepare(self, content: Content, *, refuse_truncation: bool) -> Prepared:
         """Tokenize a text.

@@ -75,7 +75,7 @@ def _load_tower(bundle: Bundle, tower: Tower, machine: Machine) -> Callable[[], 
             capacity=_capacity(tower, machine),
         ),
         machine.prepare_threads,
-        max_hops=machine.prepare_workers,
+        prepare_workers=machine.prepare_workers,
     )
 
 

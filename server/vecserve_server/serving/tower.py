@@ -5,6 +5,7 @@ import time
 from concurrent.futures import Executor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,6 @@ from vecserve_server.pipelines.base import Content, FinishedVector, Pipeline, Pr
 from vecserve_server.pipelines.finish import finish
 from vecserve_server.repository.manifest import Tower
 from vecserve_server.scheduling.entry import Terms
-from vecserve_server.scheduling.preparer import Preparer
 from vecserve_server.scheduling.runner import JobOutcome
 from vecserve_server.serving.graph import ServedGraph
 from vecserve_server.serving.options import EmbedOptions, resolve
@@ -40,12 +40,6 @@ class Embedded:
     truncated: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Preparation:
-    content: Content
-    refuse_truncation: bool
-
-
 class LoadedTower:
     """A graph with the pipeline that feeds it raw items. Lives on one event loop."""
 
@@ -56,18 +50,15 @@ class LoadedTower:
         graph: ServedGraph,
         prepare_threads: Executor,
         *,
-        max_hops: int,
+        prepare_workers: int,
     ) -> None:
         self.tower = tower
         self.graph = graph
-        self._prepare = Preparer[_Preparation, Prepared](
-            lambda job: pipeline.prepare(job.content, refuse_truncation=job.refuse_truncation),
-            prepare_threads,
-            items_per_hop=pipeline.items_per_hop,
-            max_hops=max_hops,
-        )
-        # Items prepared but not yet in the queue: enough to keep the threads busy.
-        self._staging = asyncio.Semaphore(2 * max_hops * pipeline.items_per_hop)
+        self._pipeline = pipeline
+        self._threads = prepare_threads
+        # Items being prepared, or prepared but not yet in the queue: enough to
+        # keep the threads busy.
+        self._staging = asyncio.Semaphore(2 * prepare_workers)
 
     async def embed(
         self, content: Content, options: EmbedOptions, terms: Terms, timings: Timings
@@ -82,7 +73,7 @@ class LoadedTower:
         async with AsyncExitStack() as held:
             await held.enter_async_context(self.graph.unanswered(1))
             async with self._staging:
-                prepared = await self._prepare(_Preparation(content, options.refuse_truncation))
+                prepared = await self._prepare(content, options.refuse_truncation)
                 queued = time.perf_counter()
                 timings.prepare_s = queued - accepted
                 await held.enter_async_context(self.graph.places(len(prepared.rows)))
@@ -93,6 +84,12 @@ class LoadedTower:
         outputs = [_row_of(outcome, plan.output.name) for outcome in outcomes]
         vectors = finish(plan, prepared.rows, outputs)
         return Embedded(vectors, prepared.token_count, prepared.truncated)
+
+    async def _prepare(self, content: Content, refuse_truncation: bool) -> Prepared:
+        prepare = partial(self._pipeline.prepare, refuse_truncation=refuse_truncation)
+        if self._pipeline.is_quick(content):
+            return prepare(content)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, prepare, content)
 
     async def _compute(self, prepared: Prepared, output: str, terms: Terms) -> list[JobOutcome]:
         """Run an item's rows, each a job of its own: they may land in several batches."""
