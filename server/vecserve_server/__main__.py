@@ -27,9 +27,8 @@ def main() -> None:
     configure_logs(config.log_level)
     try:
         uvloop.run(serve(config))
-    except* (StartError, BundleError, GraphError) as group:
-        for problem in group.exceptions:
-            print(f"vecserve-server: {problem}", file=sys.stderr)
+    except (StartError, BundleError, GraphError) as problem:
+        print(f"vecserve-server: {problem}", file=sys.stderr)
         sys.exit(1)
 
 

@@ -133,9 +133,9 @@ class App:
                 "" if manifest.trained else " - UNTRAINED: random weights, meaningless vectors",
             )
 
-        async with asyncio.TaskGroup() as group:
-            for bundle in self._bundles:
-                group.create_task(load_one(bundle))
+        # One at a time: each is measured, and needs the cores for itself.
+        for bundle in self._bundles:
+            await load_one(bundle)
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
         _log.info(
             "serving %d models, ready in %.1f s", len(self._bundles), time.perf_counter() - started

@@ -20,7 +20,7 @@ import numpy.typing as npt
 _MEMORY = 256
 _REFIT_EVERY = 32
 # How much one batch on all cores moves the speed-up that is expected of them.
-_SMOOTHING = 0.1
+_SMOOTHING = 0.2
 
 
 @dataclass(frozen=True, slots=True)

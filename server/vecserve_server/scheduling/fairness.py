@@ -4,8 +4,9 @@ Start-time fair queueing (Goyal, Vin and Cheng, 1996), as in an operating
 system's scheduler: every caller has a virtual time that grows by the cost of
 what ran for it, and the caller furthest behind goes next. One who comes, or
 comes back, starts at the present virtual time: idling earns no credit. So over
-any time two callers with work waiting get the same compute, to within one
-batch of each. Inside a caller the earliest due goes first.
+any time two callers that can fill batches of their own get the same compute, to
+within one batch of each; who cannot leads a batch at each turn, and others,
+charged for it, fill it up. Inside a caller the earliest due goes first.
 """
 
 from collections.abc import Hashable

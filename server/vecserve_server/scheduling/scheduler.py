@@ -29,6 +29,11 @@ _PATIENCE_S = 1.0
 # A lone batch takes all cores if that keeps jobs that come meanwhile waiting no
 # longer than this, or if they could only be for the same graph.
 _LONG_WIDE_S = 0.05
+# All cores must be this much faster than one to be worth taking.
+MIN_SPEEDUP = 1.15
+# Where they were not, one lone batch in so many tries again: it may have been a
+# busy moment that was measured.
+_TRY_EVERY = 32
 _SMOOTHING = 0.1
 
 
@@ -68,6 +73,7 @@ class Scheduler(Generic[P]):
         self._order = count()
         # What batches took, over what their jobs would have taken alone.
         self._efficiency = 1.0
+        self._lone_batches = 0
         self.late: deque[Entry[P]] = deque()
         """Entries that cannot make their deadline: take them out and answer them."""
 
@@ -163,6 +169,9 @@ class Scheduler(Generic[P]):
         if self._free_slots < self._slots or self._slots == 1 or self._turns.callers():
             return False
         cost = batch.queue.cost
+        self._lone_batches += 1
+        if cost.speedup < MIN_SPEEDUP and self._lone_batches % _TRY_EVERY:
+            return False
         wide_s = cost.seconds(batch.rows, batch.longest) / cost.speedup
         return wide_s <= _LONG_WIDE_S or len(self._graphs) == 1
 

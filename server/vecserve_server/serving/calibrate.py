@@ -9,9 +9,10 @@ from vecserve_server.scheduling.cost import CostModel, Sample
 # Shapes measured (rows, positions), where the graph has lengths and where not.
 _SHAPES_OF_LENGTHS = ((1, 8), (1, 128), (4, 8), (4, 32))
 _SHAPES_OF_ONE = ((1, 1), (2, 1))
-# A shape is measured this often, the quickest counts, unless once took so long.
+# A shape is measured this often, and the quickest counts. Once is enough, and
+# no other shape is needed, if it took so long.
 _TIMES = 3
-_LONG_S = 0.05
+_LONG_S = 0.2
 
 
 def calibrate(
@@ -31,6 +32,9 @@ def calibrate(
         row = row_of(min(positions, max_positions))
         jobs = [row] * min(rows, max_rows)
         samples.append(Sample(len(jobs), row.positions, _measure(engine, jobs, wide=False)))
+        # Where one row keeps a core busy for so long, there is nothing to share.
+        if samples[-1].seconds > _LONG_S:
+            break
     lone = samples[0]
     wide_s = _measure(engine, [row_of(lone.positions)], wide=True)
     return CostModel(samples, speedup=lone.seconds / wide_s)

@@ -1,5 +1,6 @@
 """Brings a bundle from disk to ready: checked, in memory, warmed up."""
 
+import logging
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -15,11 +16,15 @@ from vecserve_server.pipelines.base import Limits
 from vecserve_server.pipelines.build import build_pipeline
 from vecserve_server.repository.manifest import Tower
 from vecserve_server.repository.reader import Bundle, BundleError
+from vecserve_server.scheduling.cost import CostModel
 from vecserve_server.scheduling.entry import BatchLimits
 from vecserve_server.scheduling.runner import Runner
+from vecserve_server.scheduling.scheduler import MIN_SPEEDUP
 from vecserve_server.serving.calibrate import calibrate
 from vecserve_server.serving.graph import ServedGraph
 from vecserve_server.serving.tower import LoadedTower
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +69,9 @@ def _load_tower(bundle: Bundle, tower: Tower, machine: Machine) -> Callable[[], 
         max_rows=tower.max_batch_rows,
         max_positions=_longest_row(tower),
     )
-    limits = BatchLimits(tower.max_batch_rows, tower.max_batch_positions, machine.queue_delay_s)
     name = f"{bundle.manifest.name}/{bundle.manifest.version}/{tower.input.kind}"
+    _explain(name, cost, machine)
+    limits = BatchLimits(tower.max_batch_rows, tower.max_batch_positions, machine.queue_delay_s)
     return lambda: LoadedTower(
         tower,
         pipeline,
@@ -76,6 +82,21 @@ def _load_tower(bundle: Bundle, tower: Tower, machine: Machine) -> Callable[[], 
         ),
         machine.prepare_threads,
         prepare_workers=machine.prepare_workers,
+    )
+
+
+def _explain(name: str, cost: CostModel, machine: Machine) -> None:
+    """Say what was measured, and how batches will therefore use the cores."""
+    row = f"{name}: the shortest row takes {cost.seconds(1, 1) * 1e3:.1f} ms on one core"
+    if machine.cores == 1:
+        _log.info("%s", row)
+        return
+    _log.info(
+        "%s; all %d cores are %.1f times as fast: a crowd takes one each, a lone row %s",
+        row,
+        machine.cores,
+        cost.speedup,
+        "may take all" if cost.speedup >= MIN_SPEEDUP else "one",
     )
 
 
