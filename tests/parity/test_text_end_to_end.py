@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import onnxruntime
 import pytest
+import tokenizers
 import torch
 from transformers import AutoModel, AutoTokenizer
 
@@ -81,6 +83,28 @@ def test_vectors_equal_the_reference(client: Client, checkpoint: Path) -> None:
     assert len(cosines) == 200
     assert cosines.min() >= 0.99999
     assert np.abs(served - expected).max() <= 1e-5
+
+
+def test_a_padded_batch_of_32_gives_what_each_gives_alone(repository: Path) -> None:
+    # The scheduler would not pad so much: this is what the graph itself promises.
+    bundle = repository / MODEL / "1"
+    tokenizer = tokenizers.Tokenizer.from_file(str(bundle / "tokenizer.json"))
+    session = onnxruntime.InferenceSession(bundle / "text.onnx", providers=["CPUExecutionProvider"])
+
+    def run(sentences: list[str]) -> Vectors:
+        tokenizer.enable_truncation(MAX_TOKENS)
+        tokenizer.enable_padding()
+        tokens = tokenizer.encode_batch(sentences)
+        feeds = {
+            "input_ids": np.array([token.ids for token in tokens]),
+            "attention_mask": np.array([token.attention_mask for token in tokens]),
+        }
+        (vectors,) = session.run(["sentence_embedding"], feeds)
+        return vectors
+
+    sentences = varied_sentences()[:32]
+    alone = np.concatenate([run([sentence]) for sentence in sentences])
+    assert np.abs(run(sentences) - alone).max() <= 1e-5
 
 
 def test_sts_benchmark(client: Client) -> None:
