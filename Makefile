@@ -23,7 +23,7 @@ check: .venv/.dev ## Format, lint, types, protos, stub drift: what must hold bef
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/buf lint protos
-	.venv/bin/buf format --diff --exit-code protos/vecserve
+	.venv/bin/buf format protos --path protos/vecserve --diff --exit-code
 	.venv/bin/buf breaking protos --against protos/released.binpb
 	protos/check-stubs.sh
 
@@ -33,7 +33,7 @@ export: .venv/.ready ## Export the four models into models/, skipping those alre
 format: .venv/.dev ## Format Python and protos
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
-	.venv/bin/buf format --write protos/vecserve
+	.venv/bin/buf format protos --path protos/vecserve --write
 
 proto: .venv/.dev ## Generate the Python stubs from protos/
 	protos/generate.sh client

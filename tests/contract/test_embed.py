@@ -3,10 +3,22 @@
 import grpc
 import numpy as np
 import pytest
+from google.protobuf import duration_pb2
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from tests.contract.requests import CLIP, MINILM, embed, error, image, rpc_error, text, vector
+from tests.contract.requests import (
+    CLIP,
+    MINILM,
+    embed,
+    error,
+    image,
+    message,
+    rpc_error,
+    stream,
+    text,
+    vector,
+)
 from tests.server_process import ServerProcess
 from vecserve.v1 import embedding_pb2 as pb
 from vecserve.v1 import model_pb2
@@ -119,18 +131,29 @@ def test_requests_that_fail_as_a_whole(
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"pooling": model_pb2.POOLING_CLS}, "POOLING_NOT_OFFERED"),
         ({"pooling": 99}, "UNKNOWN_VALUE"),
         ({"truncation": 99}, "UNKNOWN_VALUE"),
         ({"output_dtype": 99}, "UNKNOWN_VALUE"),
         ({"windows": 99}, "UNKNOWN_VALUE"),
+        ({"priority": 99}, "UNKNOWN_VALUE"),
+        ({"timeout": duration_pb2.Duration()}, "TIMEOUT_INVALID"),
+        ({"timeout": duration_pb2.Duration(seconds=-5)}, "TIMEOUT_INVALID"),
     ],
 )
-def test_options_the_model_does_not_offer(
-    stub: EmbeddingServiceStub, options: dict, reason: str
-) -> None:
-    (result,) = embed(stub, MINILM, text("a"), **options)
+def test_options_that_mean_nothing(stub: EmbeddingServiceStub, options: dict, reason: str) -> None:
+    with pytest.raises(grpc.RpcError) as failure:
+        embed(stub, MINILM, text("a"), **options)
+    assert rpc_error(failure.value)[:2] == ("INVALID_ARGUMENT", reason)
+    # A stream goes on.
+    (result,) = stream(stub, [message(MINILM, text("a"), **options)])
     assert error(result)[:2] == ("INVALID_ARGUMENT", reason)
+
+
+def test_an_option_the_model_does_not_offer(stub: EmbeddingServiceStub) -> None:
+    (result,) = embed(stub, MINILM, text("a"), pooling=model_pb2.POOLING_CLS)
+    code, reason, sentence = error(result)
+    assert (code, reason) == ("INVALID_ARGUMENT", "POOLING_NOT_OFFERED")
+    assert "mean, none" in sentence
 
 
 def test_an_item_id_has_a_limit(stub: EmbeddingServiceStub) -> None:

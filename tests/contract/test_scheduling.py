@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import grpc
-import pytest
 
 from tests.contract.requests import (
     MINILM,
@@ -43,17 +42,6 @@ def test_an_item_that_cannot_be_in_time_is_answered_so(
     assert "allow more time" in sentence
     (in_time,) = embed(stub, WHISPER, audio("in-time", speech[0]), **within(60_000))
     assert vector(in_time).shape == (512,)
-
-
-@pytest.mark.parametrize("milliseconds", [0, -5])
-def test_a_timeout_must_be_positive(stub: EmbeddingServiceStub, milliseconds: float) -> None:
-    (result,) = embed(stub, MINILM, text("a"), **within(milliseconds))
-    assert error(result)[:2] == ("INVALID_ARGUMENT", "TIMEOUT_INVALID")
-
-
-def test_an_unknown_priority_is_refused(stub: EmbeddingServiceStub) -> None:
-    (result,) = embed(stub, MINILM, text("a"), priority=99)
-    assert error(result)[:2] == ("INVALID_ARGUMENT", "UNKNOWN_VALUE")
 
 
 def test_one_sentence_overtakes_a_stream_that_pours(

@@ -70,7 +70,8 @@ class EmbeddingServiceServicer(object):
 
         The RPC fails as a whole, and nothing is computed, with:
         - INVALID_ARGUMENT: no items, more than the model's queue holds, two items
-        with one `item_id`, or a request that cannot be parsed;
+        with one `item_id`, an option whose value means nothing, or a request
+        that cannot be parsed;
         - NOT_FOUND: no such model or version;
         - RESOURCE_EXHAUSTED: the model's queue is full; RetryInfo says when to
         come back;

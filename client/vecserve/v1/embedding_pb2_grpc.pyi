@@ -41,7 +41,8 @@ class EmbeddingServiceStub:
 
     The RPC fails as a whole, and nothing is computed, with:
     - INVALID_ARGUMENT: no items, more than the model's queue holds, two items
-      with one `item_id`, or a request that cannot be parsed;
+      with one `item_id`, an option whose value means nothing, or a request
+      that cannot be parsed;
     - NOT_FOUND: no such model or version;
     - RESOURCE_EXHAUSTED: the model's queue is full; RetryInfo says when to
       come back;
@@ -85,7 +86,8 @@ class EmbeddingServiceAsyncStub(EmbeddingServiceStub):
 
     The RPC fails as a whole, and nothing is computed, with:
     - INVALID_ARGUMENT: no items, more than the model's queue holds, two items
-      with one `item_id`, or a request that cannot be parsed;
+      with one `item_id`, an option whose value means nothing, or a request
+      that cannot be parsed;
     - NOT_FOUND: no such model or version;
     - RESOURCE_EXHAUSTED: the model's queue is full; RetryInfo says when to
       come back;
@@ -132,7 +134,8 @@ class EmbeddingServiceServicer(metaclass=_abc_1.ABCMeta):
 
         The RPC fails as a whole, and nothing is computed, with:
         - INVALID_ARGUMENT: no items, more than the model's queue holds, two items
-          with one `item_id`, or a request that cannot be parsed;
+          with one `item_id`, an option whose value means nothing, or a request
+          that cannot be parsed;
         - NOT_FOUND: no such model or version;
         - RESOURCE_EXHAUSTED: the model's queue is full; RetryInfo says when to
           come back;

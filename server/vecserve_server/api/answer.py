@@ -1,68 +1,89 @@
 """One item in, one ItemResult out, whatever happens in between."""
 
 import logging
+from dataclasses import dataclass
 
 from vecserve.v1 import embedding_pb2
 from vecserve_server.api.caller import Caller, to_terms
 from vecserve_server.api.convert import to_content, to_error_result, to_options, to_result
 from vecserve_server.api.status import code_name
 from vecserve_server.errors import ComputeFailed, ServingError
-from vecserve_server.serving.models import Models
+from vecserve_server.scheduling.entry import Terms
+from vecserve_server.serving.models import Model, Models
+from vecserve_server.serving.options import EmbedOptions
 from vecserve_server.serving.tower import Timings
 from vecserve_server.telemetry.metrics import Metrics
 
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What the items of one message have in common."""
+
+    model: Model
+    options: EmbedOptions
+    terms: Terms
+
+
 class Answerer:
-    """Answers items. Never raises, but for the cancellation of its caller."""
+    """Answers items. `answer` never raises, but for the cancellation of its caller."""
 
     def __init__(self, models: Models, metrics: Metrics) -> None:
         self._models = models
         self._metrics = metrics
 
-    async def answer(
+    def order(
         self,
-        item: embedding_pb2.Item,
-        model_name: str,
-        version: str,
-        options: embedding_pb2.EmbedOptions,
+        message: embedding_pb2.EmbedRequest | embedding_pb2.EmbedStreamRequest,
         caller: Caller,
+    ) -> Order | ServingError:
+        """Read what a message asks for, or return why none of its items can be answered."""
+        try:
+            return Order(
+                self._models.find_ready(message.model, message.version),
+                to_options(message.options),
+                to_terms(message.options, caller),
+            )
+        except ServingError as error:
+            return error
+
+    async def answer(
+        self, item: embedding_pb2.Item, order: Order | ServingError
     ) -> embedding_pb2.ItemResult:
         """Embed one item; a fault of any kind becomes the result's error."""
         timings = Timings()
-        served_by = ""
+        if isinstance(order, ServingError):
+            return self._refused(item.item_id, order, timings, None)
+        model, options = order.model, order.options
         try:
-            wanted = to_options(options)
-            terms = to_terms(options, caller)
-            model = self._models.find_ready(model_name, version)
-            served_by = model.manifest.version
             content = to_content(item)
-            embedded = await model.tower_for(content).embed(content, wanted, terms, timings)
+            tower = model.tower_for(content)
+            embedded = await tower.embed(content, options, order.terms, timings)
             result = to_result(
                 item.item_id,
                 embedded,
-                half_precision=wanted.half_precision,
+                half_precision=options.half_precision,
                 timings=timings,
-                version=served_by,
+                version=model.manifest.version,
             )
         except ServingError as error:
-            return self._refused(item.item_id, error, timings, model_name, served_by)
+            return self._refused(item.item_id, error, timings, model)
         except Exception:
-            _log.exception("item of model %s failed in an unforeseen way", model_name)
+            _log.exception("item of model %s failed in an unforeseen way", model.manifest.name)
             unforeseen = ComputeFailed(
                 "UNFORESEEN", "the server failed on this item; its log says how"
             )
-            return self._refused(item.item_id, unforeseen, timings, model_name, served_by)
-        self._metrics.answered(model_name, "OK", timings)
+            return self._refused(item.item_id, unforeseen, timings, model)
+        self._metrics.answered(model.manifest.name, "OK", timings)
         return result
 
     def _refused(
-        self, item_id: str, error: ServingError, timings: Timings, model_name: str, version: str
+        self, item_id: str, error: ServingError, timings: Timings, model: Model | None
     ) -> embedding_pb2.ItemResult:
-        if isinstance(error, ComputeFailed):
-            _log.warning("model %s: %s", model_name, error.message)
         # A name no model has must not become a label: callers could make up any number.
-        label = model_name if version else "unknown"
-        self._metrics.answered(label, code_name(error), timings)
+        name, version = (model.manifest.name, model.manifest.version) if model else ("unknown", "")
+        if isinstance(error, ComputeFailed):
+            _log.warning("model %s: %s", name, error.message)
+        self._metrics.answered(name, code_name(error), timings)
         return to_error_result(item_id, error, timings, version)

@@ -67,15 +67,14 @@ class EmbeddingService:
                 "DUPLICATE_ITEM_ID",
                 f"{count} items have the item_id {item_id!r}: give each its own",
             )
-        model = self._models.find_ready(request.model, request.version)
         caller = caller_of(context)
-        model.refuse_if_full(len(request.items), caller.name)
-        results = await asyncio.gather(
-            *(
-                self._answerer.answer(item, request.model, request.version, request.options, caller)
-                for item in request.items
-            )
-        )
+        order = self._answerer.order(request, caller)
+        if isinstance(order, ServingError):
+            raise order
+        order.model.refuse_if_full(len(request.items), caller.name)
+        answers = [self._answerer.answer(item, order) for item in request.items]
+        # A task for each costs more than the wait for the only one.
+        results = [await answers[0]] if len(answers) == 1 else await asyncio.gather(*answers)
         return embedding_pb2.EmbedResponse(results=results)
 
     async def embed_stream(

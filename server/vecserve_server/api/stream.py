@@ -12,7 +12,7 @@ from collections import deque
 import grpc
 
 from vecserve.v1 import embedding_pb2
-from vecserve_server.api.answer import Answerer
+from vecserve_server.api.answer import Answerer, Order
 from vecserve_server.api.caller import Caller
 from vecserve_server.api.convert import to_error_result
 from vecserve_server.api.parse import Malformed
@@ -89,30 +89,27 @@ class EmbedStream:
             if first:
                 self._ordered = message.ordered
                 first = False
+            order = self._answerer.order(message, self._caller)
             for item in message.items:
                 await self._places.acquire()
-                self._accept(item, message)
+                self._accept(item, order)
         return None
 
-    def _accept(self, item: embedding_pb2.Item, message: embedding_pb2.EmbedStreamRequest) -> None:
+    def _accept(self, item: embedding_pb2.Item, order: Order | ServingError) -> None:
         if item.item_id in self._unanswered:
             answer = _answer_duplicate(item.item_id)
         else:
             self._unanswered.add(item.item_id)
-            answer = self._answer(item, message)
+            answer = self._answer(item, order)
         task = asyncio.create_task(answer)
         self._tasks.add(task)
         if self._ordered:
             self._outbox.append(task)
         task.add_done_callback(self._done)
 
-    async def _answer(
-        self, item: embedding_pb2.Item, message: embedding_pb2.EmbedStreamRequest
-    ) -> ItemResult:
+    async def _answer(self, item: embedding_pb2.Item, order: Order | ServingError) -> ItemResult:
         try:
-            return await self._answerer.answer(
-                item, message.model, message.version, message.options, self._caller
-            )
+            return await self._answerer.answer(item, order)
         finally:
             self._unanswered.discard(item.item_id)
 

@@ -1,13 +1,13 @@
 """One graph in service: its queue, and the bound on what waits for it."""
 
-import asyncio
-from collections.abc import AsyncIterator, Hashable
-from contextlib import asynccontextmanager
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
 
 from vecserve_server.engine.batch import Job
 from vecserve_server.errors import InvalidItem, QueueFull
 from vecserve_server.scheduling.entry import Terms
 from vecserve_server.scheduling.runner import JobOutcome, JobQueue, Runner
+from vecserve_server.serving.places import Places
 
 
 class ServedGraph:
@@ -21,8 +21,8 @@ class ServedGraph:
         self._queue = queue
         self._capacity = capacity
         self._unanswered = 0
-        self._places = asyncio.Semaphore(capacity)
-        self._one_at_a_time = asyncio.Lock()
+        self.places = Places(capacity)
+        """Those of the queue: take one for each row before it runs, and give it back after."""
 
     @property
     def name(self) -> str:
@@ -49,30 +49,14 @@ class ServedGraph:
                 retry_after_s=wait_s,
             )
 
-    @asynccontextmanager
-    async def unanswered(self, rows: int) -> AsyncIterator[None]:
+    @contextmanager
+    def unanswered(self, rows: int) -> Iterator[None]:
         """Count rows as accepted and not answered yet."""
         self._unanswered += rows
         try:
             yield
         finally:
             self._unanswered -= rows
-
-    @asynccontextmanager
-    async def places(self, rows: int) -> AsyncIterator[None]:
-        """Hold places in the queue for rows that will run; wait for them if need be."""
-        held = 0
-        try:
-            # One caller at a time: two that each hold half of what they need
-            # would wait for each other for ever.
-            async with self._one_at_a_time:
-                for _ in range(rows):
-                    await self._places.acquire()
-                    held += 1
-            yield
-        finally:
-            for _ in range(held):
-                self._places.release()
 
     async def run(self, job: Job, terms: Terms) -> JobOutcome:
         """Let a job wait its turn and run it. Hold places for its rows meanwhile.

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from concurrent.futures import Executor
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,13 +11,14 @@ import numpy.typing as npt
 
 from vecserve_server.engine.batch import Job
 from vecserve_server.errors import ComputeFailed
-from vecserve_server.pipelines.base import Content, FinishedVector, Pipeline, Prepared
+from vecserve_server.pipelines.base import Content, FinishedVector, Pipeline, Prepared, Row
 from vecserve_server.pipelines.finish import finish
 from vecserve_server.repository.manifest import Tower
 from vecserve_server.scheduling.entry import Terms
 from vecserve_server.scheduling.runner import JobOutcome
 from vecserve_server.serving.graph import ServedGraph
 from vecserve_server.serving.options import EmbedOptions, resolve
+from vecserve_server.serving.places import Places
 
 
 @dataclass(slots=True)
@@ -58,7 +58,7 @@ class LoadedTower:
         self._threads = prepare_threads
         # Items being prepared, or prepared but not yet in the queue: enough to
         # keep the threads busy.
-        self._staging = asyncio.Semaphore(2 * prepare_workers)
+        self._staging = Places(2 * prepare_workers)
 
     async def embed(
         self, content: Content, options: EmbedOptions, terms: Terms, timings: Timings
@@ -69,15 +69,12 @@ class LoadedTower:
         ComputeFailed.
         """
         plan = resolve(options, self.tower)
-        accepted = time.perf_counter()
-        async with AsyncExitStack() as held:
-            await held.enter_async_context(self.graph.unanswered(1))
-            async with self._staging:
-                prepared = await self._prepare(content, options.refuse_truncation)
-                queued = time.perf_counter()
-                timings.prepare_s = queued - accepted
-                await held.enter_async_context(self.graph.places(len(prepared.rows)))
-            outcomes = await self._compute(prepared, plan.output.name, terms)
+        with self.graph.unanswered(1):
+            prepared, queued = await self._prepare(content, options, timings)
+            try:
+                outcomes = await self._compute(prepared, plan.output.name, terms)
+            finally:
+                self.graph.places.give_back(len(prepared.rows))
         timings.queue_s = min(outcome.started_s for outcome in outcomes) - queued
         timings.compute_s = sum(outcome.ended_s - outcome.started_s for outcome in outcomes)
         timings.batch_size = max(outcome.batch_rows for outcome in outcomes)
@@ -85,28 +82,41 @@ class LoadedTower:
         vectors = finish(plan, prepared.rows, outputs)
         return Embedded(vectors, prepared.token_count, prepared.truncated)
 
-    async def _prepare(self, content: Content, refuse_truncation: bool) -> Prepared:
-        prepare = partial(self._pipeline.prepare, refuse_truncation=refuse_truncation)
-        if self._pipeline.is_quick(content):
-            return prepare(content)
-        return await asyncio.get_running_loop().run_in_executor(self._threads, prepare, content)
+    async def _prepare(
+        self, content: Content, options: EmbedOptions, timings: Timings
+    ) -> tuple[Prepared, float]:
+        """Prepare an item and take a place in the queue for each of its rows.
+
+        Returns it, and the time it was prepared.
+        """
+        accepted = time.perf_counter()
+        prepare = partial(
+            self._pipeline.prepare, content, refuse_truncation=options.refuse_truncation
+        )
+        await self._staging.take(1)
+        try:
+            if self._pipeline.is_quick(content):
+                prepared = prepare()
+            else:
+                loop = asyncio.get_running_loop()
+                prepared = await loop.run_in_executor(self._threads, prepare)
+            queued = time.perf_counter()
+            timings.prepare_s = queued - accepted
+            await self.graph.places.take(len(prepared.rows))
+        finally:
+            self._staging.give_back(1)
+        return prepared, queued
 
     async def _compute(self, prepared: Prepared, output: str, terms: Terms) -> list[JobOutcome]:
         """Run an item's rows, each a job of its own: they may land in several batches."""
-        return await asyncio.gather(
-            *(
-                self.graph.run(
-                    Job(
-                        {name: feed[np.newaxis] for name, feed in row.feeds.items()},
-                        rows=1,
-                        positions=row.positions,
-                        outputs=(output,),
-                    ),
-                    terms,
-                )
-                for row in prepared.rows
-            )
-        )
+        runs = [self.graph.run(_job_of(row, output), terms) for row in prepared.rows]
+        # A task for each costs more than the wait for the only one.
+        return [await runs[0]] if len(runs) == 1 else await asyncio.gather(*runs)
+
+
+def _job_of(row: Row, output: str) -> Job:
+    feeds = {name: feed[np.newaxis] for name, feed in row.feeds.items()}
+    return Job(feeds, rows=1, positions=row.positions, outputs=(output,))
 
 
 def _row_of(outcome: JobOutcome, output: str) -> npt.NDArray[np.float32]:
