@@ -54,8 +54,13 @@ class App:
             max_stream_items=config.max_stream_items,
         )
         self._health = health.aio.HealthServicer()
+        aging = [
+            ("grpc.max_connection_age_ms", config.max_connection_age_s * 1000),
+            ("grpc.max_connection_age_grace_ms", round(config.shutdown_grace_s * 1000)),
+        ]
         self._server = grpc.aio.server(
             options=[
+                *(aging if config.max_connection_age_s else []),
                 ("grpc.max_receive_message_length", config.max_message_mb * 1024 * 1024),
                 # Two servers on one port would share its callers silently.
                 ("grpc.so_reuseport", 0),

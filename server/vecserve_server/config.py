@@ -74,6 +74,12 @@ class ServerConfig(BaseSettings):
     shutdown_grace_s: float = Field(
         default=30, ge=0, description="how long accepted items may take after SIGTERM, in seconds"
     )
+    max_connection_age_s: int = Field(
+        default=0,
+        ge=0,
+        description="age at which a client is asked to connect anew, in seconds, so that load "
+        "balancers can move it; its open streams may take --shutdown-grace-s more; 0 for never",
+    )
     log_level: str = Field(
         default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="least level logged"
     )

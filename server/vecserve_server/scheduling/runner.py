@@ -116,8 +116,8 @@ class Runner:
                 work.outcome.set_exception(
                     DeadlineMissed(
                         "DEADLINE_MISSED",
-                        "the item cannot be answered before its deadline: the server is busy; "
-                        "allow more time, or send less at once",
+                        "the item cannot be answered before its deadline: allow more time, or, "
+                        "if the server is busy, send less at once",
                     )
                 )
         self._wake_in_time()
