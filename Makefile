@@ -4,7 +4,7 @@ PIP := .venv/bin/pip install --quiet --disable-pip-version-check --constraint co
 MODELS := resnet-50 all-MiniLM-L6-v2 clip-vit-base-patch32 whisper-base
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo serve test check format proto proto-release export clean
+.PHONY: help setup setup-dev demo serve test check format proto proto-release export bench clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,8 +22,9 @@ check: .venv/.dev ## Format, lint, types, protos, stub drift: what must hold bef
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
+	.venv/bin/mypy -p benchmarks --exclude peers
 	.venv/bin/buf lint protos
-	.venv/bin/buf format protos --path protos/vecserve --diff --exit-code
+	.venv/bin/buf format protos --path protos/vecserve --path protos/inference --diff --exit-code
 	.venv/bin/buf breaking protos --against protos/released.binpb
 	protos/check-stubs.sh
 	.venv/bin/python protos/reference.py --check
@@ -31,13 +32,16 @@ check: .venv/.dev ## Format, lint, types, protos, stub drift: what must hold bef
 export: .venv/.ready ## Export the four models into models/, skipping those already there
 	.venv/bin/vecserve-export $(MODELS) --untrained --output models
 
+bench: export .venv/.dev ## Measure the server beside its in-process limit (PEERS=--peers adds other servers)
+	.venv/bin/python -m benchmarks.run $(PEERS)
+
 format: .venv/.dev ## Format Python and protos
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
-	.venv/bin/buf format protos --path protos/vecserve --write
+	.venv/bin/buf format protos --path protos/vecserve --path protos/inference --write
 
 proto: .venv/.dev ## Generate the Python stubs from protos/
-	protos/generate.sh client
+	protos/generate.sh
 	.venv/bin/python protos/reference.py
 
 proto-release: .venv/.dev ## Make the protos as they are the release that changes are checked against
@@ -53,7 +57,7 @@ setup-dev: .venv/.dev ## Add what tests and checks need
 	touch $@
 
 .venv/.dev: .venv/.ready
-	$(PIP) --editable '.[server,cpu,export,parquet,dev]'
+	$(PIP) --editable '.[server,cpu,export,parquet,bench,dev]'
 	touch $@
 
 clean: ## Remove everything make created

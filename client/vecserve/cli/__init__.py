@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from vecserve.cli.bench import bench
 from vecserve.cli.embed import embed
 from vecserve.cli.models import models
 from vecserve.cli.terminal import reporting_errors
@@ -17,6 +18,7 @@ app = typer.Typer(
 )
 app.command()(embed)
 app.command()(models)
+app.add_typer(bench, name="bench")
 
 
 def _print_version(asked: bool) -> None:

@@ -1,0 +1,1 @@
+"""One function a scenario; `benchmarks.run` names them."""

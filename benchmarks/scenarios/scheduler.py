@@ -1,0 +1,50 @@
+"""The scheduler alone: what an item costs it while many wait."""
+
+import time
+from random import Random
+
+from benchmarks.house import House
+from vecserve_server.scheduling.cost import CostModel, Sample
+from vecserve_server.scheduling.entry import BatchLimits, Entry, Queue, Terms
+from vecserve_server.scheduling.scheduler import Scheduler
+
+_WAITING = 10_000
+_TAKEN = 20_000
+_BAR_US = 20.0
+
+
+def overhead(house: House) -> None:
+    """10,000 jobs wait, of one caller and of a hundred; for each that leaves one more comes."""
+    for callers in (1, 100):
+        us = _us_an_item(callers)
+        house.bar(f"scheduler, 10,000 queued, {callers} callers: an item", us, "<=", _BAR_US, "us")
+
+
+def _us_an_item(callers: int) -> float:
+    """Return the microseconds of CPU to submit an item, and to take it out in a batch, together."""
+    random = Random(1)
+    # About MiniLM's on one core.
+    cost = CostModel([Sample(1, 16, 0.005), Sample(8, 16, 0.03), Sample(1, 128, 0.02)], 1.5)
+    queue: Queue[None] = Queue("graph", BatchLimits(32, 2048), cost)
+    scheduler: Scheduler[None] = Scheduler(2)
+    scheduler.add(queue)
+    now = 0.0
+
+    def submit() -> None:
+        terms = Terms(random.randrange(callers))
+        scheduler.submit(Entry(queue, 1, random.randint(3, 209), None, terms, None), now)
+
+    for _ in range(_WAITING):
+        submit()
+    taken = 0
+    began = time.thread_time()
+    while taken < _TAKEN:
+        batch = scheduler.next_batch(now)
+        assert batch
+        seconds = cost.seconds(batch.rows, batch.longest)
+        now += seconds
+        scheduler.finished(batch, seconds)
+        for _ in batch.entries:
+            submit()
+        taken += batch.rows
+    return (time.thread_time() - began) / taken * 1e6

@@ -1,0 +1,110 @@
+"""Rounds that go around all targets in turn, so that the machine's moods hit all alike."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from vecserve.bench import processes
+from vecserve.bench.load import Load, Turn
+from vecserve.bench.statistics import RoundFigures, figures
+from vecserve.bench.workers import Workers
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How long to measure: `rounds` of `seconds`, each after `lead_s` that do not count.
+
+    Before the first, every target has `warmup_s` of each load.
+    """
+
+    rounds: int
+    seconds: float
+    lead_s: float
+    warmup_s: float
+
+
+@dataclass(slots=True)
+class Part:
+    """One target under one load, and what its rounds gave."""
+
+    target: str
+    load: Load
+    rounds: list[RoundFigures] = field(default_factory=list)
+    untrained: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Parts that run at the same time; most cases have one. `name` is what is sent, in short."""
+
+    name: str
+    parts: tuple[Part, ...]
+
+    def title(self, part: Part) -> str:
+        """Return what heads a part's row."""
+        return self.name + part.load.form if self.name else part.load.what
+
+
+def measure(
+    cases: Sequence[Case],
+    workers: Mapping[str, Workers],
+    pids: Mapping[str, int],
+    plan: Plan,
+    show: Callable[[str], None],
+) -> None:
+    """Fill the cases' parts with their rounds; `show` is told before each what comes.
+
+    `pids` are the server processes of targets, where known. Raises BenchError.
+    """
+    for case in cases if plan.warmup_s else ():
+        show(f"warm-up: {_title(case)}")
+        _run(case, workers, pids, plan, 0)
+        for part in case.parts:
+            part.rounds.clear()
+    for number in range(1, plan.rounds + 1):
+        # Who goes first changes, lest the first always meets a rested machine.
+        first = number % len(cases)
+        for case in [*cases[first:], *cases[:first]]:
+            show(f"round {number} of {plan.rounds}: {_title(case)}")
+            _run(case, workers, pids, plan, number)
+
+
+def _title(case: Case) -> str:
+    parts = (f"{part.target} {part.load.what} {part.load.pressure}" for part in case.parts)
+    return " beside ".join(parts)
+
+
+def _run(
+    case: Case, workers: Mapping[str, Workers], pids: Mapping[str, int], plan: Plan, number: int
+) -> None:
+    before = {part.target: _cpu_s(pids.get(part.target)) for part in case.parts}
+    turns = []
+    for part in case.parts:
+        turn = Turn(
+            load=part.load,
+            round=number,
+            lead_s=plan.lead_s,
+            seconds=plan.seconds if number else plan.warmup_s,
+        )
+        workers[part.target].start(turn)
+        turns.append(turn)
+    reports = [workers[part.target].result() for part in case.parts]
+    for part, turn, report in zip(case.parts, turns, reports, strict=True):
+        pid = pids.get(part.target)
+        used = None
+        if (after := _cpu_s(pid)) is not None and (began := before[part.target]) is not None:
+            used = after - began
+        part.untrained = report.untrained
+        part.rounds.append(
+            figures(
+                report.samples,
+                turn,
+                client_cpu_s=report.client_cpu_s,
+                server_cpu_s=used,
+                server_pss_mb=None if pid is None else processes.pss_mb(pid),
+                note=report.note,
+            )
+        )
+
+
+def _cpu_s(pid: int | None) -> float | None:
+    return None if pid is None else processes.cpu_s(pid)
