@@ -5,8 +5,10 @@ cd "$(dirname "$0")/.."
 fresh=$(mktemp -d)
 trap 'rm -rf "$fresh"' EXIT
 protos/generate.sh "$fresh" 2>/dev/null
-if ! diff --recursive --brief --exclude __init__.py --exclude __pycache__ \
-        "$fresh/vecserve/v1" client/vecserve/v1; then
-    echo "the stubs in client/vecserve/v1 are not those of protos/: run \`make proto\`" >&2
-    exit 1
-fi
+for stubs in client/vecserve/v1 server/vecserve_server/api/inference/stubs; do
+    if ! diff --recursive --brief --exclude __init__.py --exclude __pycache__ \
+            "$fresh/$stubs" "$stubs"; then
+        echo "the stubs in $stubs are not those of protos/: run \`make proto\`" >&2
+        exit 1
+    fi
+done

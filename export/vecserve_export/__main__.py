@@ -17,6 +17,7 @@ from vecserve_export.request import (
     MIN_OPSET,
     PACKAGES,
     UNTRAINED,
+    Precision,
     Request,
 )
 from vecserve_server.repository.manifest import Manifest
@@ -42,6 +43,8 @@ A bundle that is there already is left alone.
   vecserve-export ./my-finetuned-bert
 
   vecserve-export resnet-50 --untrained
+
+  vecserve-export all-MiniLM-L6-v2 --precision int8
 """
 
 app = typer.Typer(
@@ -75,6 +78,14 @@ def export(
             "but its vectors mean nothing, and it says so everywhere.",
         ),
     ] = False,
+    precision: Annotated[
+        Precision,
+        typer.Option(
+            help="int8 is a bundle of its own, NAME-int8: about twice as fast on a CPU, a "
+            "quarter of the layers' memory, a mean cosine of at least 0.995 to fp32. "
+            "Transformers only."
+        ),
+    ] = "fp32",
     opset: Annotated[
         int, typer.Option(min=MIN_OPSET, max=MAX_OPSET, help="ONNX operator set.")
     ] = DEFAULT_OPSET,
@@ -90,7 +101,7 @@ def export(
     if models == ["list"]:
         _list()
         return
-    requests = [Request(model, source, untrained, cache) for model in models]
+    requests = [Request(model, source, untrained, cache, precision) for model in models]
     if len(requests) > 1 and requests[0].folder and source:
         raise typer.BadParameter("one folder is one model: name one", param_hint="--source")
     failures = [request for request in requests if not _export(request, output, opset, force)]
@@ -119,9 +130,14 @@ def _export(request: Request, output: Path, opset: int, force: bool) -> bool:
             return False
     seconds = time.perf_counter() - started
     parity = manifest.parity
+    cosine = (
+        f"mean cosine {parity.mean_cosine:.5f}"
+        if manifest.precision == "int8"
+        else f"min cosine {parity.min_cosine:.8f}"
+    )
     _out.print(
         f"{_line(manifest, output)}, max abs error {parity.max_abs_error:.1e}, "
-        f"min cosine {parity.min_cosine:.8f}, {seconds:.1f} s"
+        f"{cosine}, {seconds:.1f} s"
     )
     return True
 

@@ -40,8 +40,8 @@ class SentenceEncoder(torch.nn.Module):
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> list[torch.Tensor]:
         """Take int64 [batch, sequence] twice; see `_outputs` for what comes back."""
-        # A ready-made additive mask: [batch, 1, 1, sequence], 0 or the lowest float.
-        additive = (1.0 - attention_mask[:, None, None, :].float()) * torch.finfo(torch.float32).min
+        # A ready-made additive mask: [batch, 1, 1, sequence], 0 or very low.
+        additive = (1.0 - attention_mask[:, None, None, :].float()) * texts.MASKED
         tokens = self.model(
             input_ids=input_ids,
             attention_mask=additive,

@@ -51,12 +51,11 @@ class TextTower(torch.nn.Module):
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Take int64 [batch, sequence] twice, return unit and raw [batch, dimensions]."""
-        lowest = torch.finfo(torch.float32).min
         # A token sees itself and what is before it, padding excepted.
         sequence = torch.arange(input_ids.shape[1])
         later = (sequence[None, :] > sequence[:, None]).float()[None, None]
         padding = 1.0 - attention_mask[:, None, None, :].float()
-        hidden = torch.maximum(later, padding) * lowest
+        hidden = torch.maximum(later, padding) * texts.MASKED
         return _unit_and_raw(
             self.model.get_text_features(input_ids=input_ids, attention_mask=hidden).pooler_output
         )

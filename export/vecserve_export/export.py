@@ -11,8 +11,9 @@ from vecserve_export.convert import convert
 from vecserve_export.errors import Unsupported
 from vecserve_export.families import family_of
 from vecserve_export.optimize import optimize
-from vecserve_export.plan import TowerPlan
-from vecserve_export.request import Request
+from vecserve_export.plan import Plan, TowerPlan
+from vecserve_export.quantize import quantize
+from vecserve_export.request import Precision, Request
 from vecserve_server.repository.manifest import MANIFEST_FILE, Manifest, Parity
 
 _MAKERS = ("vecserve", "torch", "transformers", "onnx", "onnxruntime")
@@ -38,7 +39,7 @@ def export(
         with bundle.staging(repository, request.name) as staged:
             parity = verify.worst(
                 [
-                    _make_graph(tower, plan.dimensions, opset, scratch, staged, report)
+                    _make_graph(tower, plan, opset, request.precision, scratch, staged, report)
                     for tower in plan.towers
                 ]
             )
@@ -52,7 +53,7 @@ def export(
                 trained=checkpoint.trained,
                 source=checkpoint.source,
                 dimensions=plan.dimensions,
-                precision="fp32",
+                precision=request.precision,
                 opset=opset,
                 towers=tuple(tower.tower for tower in plan.towers),
                 parity=parity,
@@ -64,19 +65,27 @@ def export(
 
 
 def _make_graph(
-    plan: TowerPlan,
-    dimensions: int,
+    tower: TowerPlan,
+    plan: Plan,
     opset: int,
+    precision: Precision,
     scratch: Path,
     staged: Path,
     report: Callable[[str], None],
 ) -> Parity:
-    graph = plan.tower.graph
+    graph = tower.tower.graph
     traced = scratch / f"traced-{graph}" / graph
     traced.parent.mkdir()
     report(f"converting to {graph}")
-    convert(plan, opset, traced)
+    convert(tower, opset, traced)
     report(f"optimising {graph}")
-    optimize(traced, staged / graph)
+    if precision == "int8":
+        optimized = scratch / f"optimized-{graph}" / graph
+        optimized.parent.mkdir()
+        optimize(traced, optimized)
+        report(f"quantizing {graph}")
+        quantize(optimized, staged / graph, [case.feeds for case in tower.cases])
+    else:
+        optimize(traced, staged / graph)
     report(f"comparing {graph} with PyTorch")
-    return verify.verify(plan, staged / graph, dimensions)
+    return verify.verify(tower, staged / graph, plan.dimensions, verify.TOLERANCES[precision])

@@ -2,11 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from vecserve_export import catalog
 from vecserve_export.catalog import KnownModel
 
 HUB, PACKAGES, UNTRAINED = "hub", "packages", "untrained"
+
+Precision = Literal["fp32", "int8"]
 
 # Layer normalisation became an operator with 17, which most runtimes know; the
 # tracing exporter of PyTorch ends at 20.
@@ -21,13 +24,15 @@ class Request:
     of the catalog wins over a folder of that name. `source` is hub, packages,
     untrained, a folder, or None for the usual order. `allow_untrained` adds
     random weights as the last resort of that order. `cache` is where files
-    out of packages are kept.
+    out of packages are kept. An int8 bundle is a model of its own, so that both
+    can be served side by side.
     """
 
     model: str
     source: str | None
     allow_untrained: bool
     cache: Path
+    precision: Precision = "fp32"
 
     @property
     def known(self) -> KnownModel | None:
@@ -36,8 +41,9 @@ class Request:
 
     @property
     def name(self) -> str:
-        """The bundle's name: the last part of the model's."""
-        return self.known.name if self.known else Path(self.model).resolve().name
+        """The bundle's name: the last part of the model's, and the precision unless fp32."""
+        model = self.known.name if self.known else Path(self.model).resolve().name
+        return model if self.precision == "fp32" else f"{model}-{self.precision}"
 
     @property
     def folder(self) -> Path | None:

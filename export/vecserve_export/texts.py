@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
@@ -12,6 +13,10 @@ from vecserve_export.checkpoint import Checkpoint
 from vecserve_export.plan import Feeds
 
 TOKENIZER_FILE = "tokenizer.json"
+
+# What hides a position in attention: float32's lowest number would become
+# minus infinity in a runtime that computes in bfloat16, and zero times it NaN.
+MASKED = torch.finfo(torch.bfloat16).min
 
 
 def load_tokenizer(checkpoint: Checkpoint) -> Tokenizer:

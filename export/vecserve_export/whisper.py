@@ -6,7 +6,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperModel
+from transformers import (
+    AttentionInterface,
+    WhisperConfig,
+    WhisperFeatureExtractor,
+    WhisperModel,
+)
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from vecserve_export import ctranslate2, pretrained, samples
@@ -22,6 +27,34 @@ _MAX_BATCH_ROWS = 2
 # Every Whisper model has heads of 64 and hops of 10 ms, two to a position.
 _HEAD_DIMENSIONS = 64
 _HOPS_PER_POSITION = 2
+
+
+def _attend_head_by_head(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: None,
+    scaling: float,
+    **_: object,
+) -> tuple[torch.Tensor, None]:
+    """Attend without a mask, each head after the other.
+
+    Takes and gives what transformers asks of an attention function: [batch,
+    heads, positions, head] thrice, [batch, positions, heads, head]. It traces
+    to plain MatMul and Softmax, which every provider has. All heads at once
+    would hold 1500 x 1500 weights for each: 144 MB a row for whisper-base,
+    where this holds 18 and is 5 to 10 % faster (ONNX Runtime 1.31, 1 and 2 threads).
+    """
+    heads = []
+    for head in range(query.shape[1]):
+        scores = (query[:, head] * scaling) @ key[:, head].transpose(1, 2)
+        heads.append(torch.softmax(scores, dim=-1) @ value[:, head])
+    return torch.stack(heads, dim=2), None
+
+
+_HEAD_BY_HEAD = "head_by_head"
+AttentionInterface.register(_HEAD_BY_HEAD, _attend_head_by_head)
 
 
 class SpeechEncoder(torch.nn.Module):
@@ -63,8 +96,7 @@ def plan(checkpoint: Checkpoint) -> Plan:
             _feeds([np.tile(np.concatenate(samples.speech()), 5)[:window]], window),
         )
     )
-    # Eager attention traces to plain MatMul and Softmax, which every provider has.
-    encoder.set_attn_implementation("eager")
+    encoder.set_attn_implementation(_HEAD_BY_HEAD)
     return Plan(
         description=f"Speech encoder, Whisper of {encoder.config.encoder_layers} layers",
         dimensions=encoder.config.d_model,

@@ -1,6 +1,5 @@
 """Wires the server together: starts it, loads the models, stops it without losing an item."""
 
-import asyncio
 import gc
 import logging
 import time
@@ -8,17 +7,21 @@ from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 from prometheus_client import start_http_server
 
 from vecserve_server.api.answer import Answerer
 from vecserve_server.api.embedding import SERVICE, EmbeddingService
+from vecserve_server.api.inference import service as inference
+from vecserve_server.api.inference.answer import TensorAnswerer
+from vecserve_server.api.inference.shared_memory import Regions
+from vecserve_server.api.reflection import reflection_handlers
 from vecserve_server.config import ServerConfig
 from vecserve_server.pipelines.base import Limits
-from vecserve_server.repository.reader import Bundle, find_bundles, read_bundle
 from vecserve_server.scheduling.runner import Runner
-from vecserve_server.serving.loader import Machine, load_towers
-from vecserve_server.serving.models import Model, Models
+from vecserve_server.serving.catalog import Catalog
+from vecserve_server.serving.library import Library
+from vecserve_server.serving.loader import Machine
+from vecserve_server.serving.models import Models
 from vecserve_server.telemetry.metrics import Metrics
 
 _log = logging.getLogger(__name__)
@@ -42,17 +45,50 @@ class App:
         self._prepare_threads = ThreadPoolExecutor(
             config.prepare_workers, thread_name_prefix="prepare"
         )
-        self._limits = Limits(
+        self._load_threads = ThreadPoolExecutor(config.prepare_workers, thread_name_prefix="load")
+        limits = Limits(
             max_text_bytes=config.max_text_kb * 1024,
             max_image_pixels=config.max_image_megapixels * 1_000_000,
             max_audio_s=config.max_audio_s,
         )
+        queue_bytes = config.max_queue_mb * 1024 * 1024
+        catalog = Catalog()
+        self._library = Library(
+            config.repository,
+            Machine(
+                runner=self._runner,
+                prepare_threads=self._prepare_threads,
+                prepare_workers=config.prepare_workers,
+                cores=config.compute_cores,
+                queue_delay_s=config.queue_delay_us / 1e6,
+                cache=config.cache / "compiled",
+                queue_bytes=queue_bytes,
+                limits=limits,
+                providers=config.provider,
+            ),
+            self._models,
+            catalog,
+            self._metrics,
+            self._load_threads,
+            changed=self._tell_health,
+        )
         self._service = EmbeddingService(
             self._models,
             Answerer(self._models, self._metrics),
-            self._limits,
+            limits,
             max_stream_items=config.max_stream_items,
         )
+        regions = Regions()
+        self._inference = inference.InferenceService(
+            self._library,
+            catalog,
+            TensorAnswerer(catalog, regions, self._metrics),
+            regions,
+            max_stream_items=config.max_stream_items,
+            max_stream_bytes=queue_bytes,
+        )
+        self._stopping = False
+        self._told: dict[str, bool] = {}
         self._health = health.aio.HealthServicer()
         aging = [
             ("grpc.max_connection_age_ms", config.max_connection_age_s * 1000),
@@ -72,16 +108,18 @@ class App:
 
     async def start(self) -> None:
         """Listen, not ready yet. Raises StartError, BundleError."""
-        loop = asyncio.get_running_loop()
-        bundles = await loop.run_in_executor(None, self._read_bundles)
-        for bundle in bundles:
-            self._models.add(Model(bundle.manifest))
-        self._bundles = bundles
-        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        count = await self._library.read()
+        bundles = {model.manifest.name for model in self._models.all()}
+        if unknown := sorted(self._config.provider.keys() - bundles):
+            raise StartError(
+                f"--provider names {', '.join(unknown)}, but the bundles in "
+                f"{self._config.repository} are {', '.join(sorted(bundles))}"
+            )
+        await self._tell_health()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        self._server.add_generic_rpc_handlers((self._service.handler(),))
-        reflection.enable_server_reflection(
-            (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server
+        services = (SERVICE, inference.SERVICE, health.SERVICE_NAME)
+        self._server.add_generic_rpc_handlers(
+            (self._service.handler(), self._inference.handler(), *reflection_handlers(services))
         )
         address = f"{self._config.host}:{self._config.port}"
         try:
@@ -101,7 +139,7 @@ class App:
                 "choose another with --metrics-port"
             ) from error
         await self._server.start()
-        _log.info("listening on %s:%d, loading %d models", self._config.host, port, len(bundles))
+        _log.info("listening on %s:%d, loading %d models", self._config.host, port, count)
         _log.info(
             "metrics on http://%s:%d/metrics", self._config.host, self._metrics_server.server_port
         )
@@ -109,68 +147,40 @@ class App:
     async def load(self) -> None:
         """Load every model, then report readiness. Raises what loading one raises."""
         started = time.perf_counter()
-        loop = asyncio.get_running_loop()
-        machine = Machine(
-            runner=self._runner,
-            prepare_threads=self._prepare_threads,
-            prepare_workers=self._config.prepare_workers,
-            cores=self._config.compute_cores,
-            queue_delay_s=self._config.queue_delay_us / 1e6,
-            cache=self._config.cache / "compiled",
-            queue_bytes=self._config.max_queue_mb * 1024 * 1024,
-            limits=self._limits,
-        )
-
-        async def load_one(bundle: Bundle) -> None:
-            began = time.perf_counter()
-            into_service = await loop.run_in_executor(
-                self._prepare_threads, load_towers, bundle, machine
-            )
-            manifest = bundle.manifest
-            model = self._models.find(manifest.name, manifest.version)
-            model.towers = into_service()
-            for tower in model.towers.values():
-                self._metrics.watch_unanswered(tower.graph.name, tower.graph.count_unanswered)
-            _log.info(
-                "ready: %s version %s, %s, %d dimensions, %s, in %.1f s%s",
-                manifest.name,
-                manifest.version,
-                " and ".join(model.towers),
-                manifest.dimensions,
-                manifest.precision,
-                time.perf_counter() - began,
-                "" if manifest.trained else " - UNTRAINED: random weights, meaningless vectors",
-            )
-
-        # One at a time: each is measured, and needs the cores for itself.
-        for bundle in self._bundles:
-            await load_one(bundle)
+        await self._library.load_all()
         # What lives now lives until the end: looking through it at every
         # collection took a tenth of the event loop's time.
         gc.freeze()
         gc.set_threshold(_GC_THRESHOLD)
-        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
-        _log.info(
-            "serving %d models, ready in %.1f s", len(self._bundles), time.perf_counter() - started
-        )
+        await self._tell_health()
+        count = len(self._library.readiness())
+        _log.info("serving %d models, ready in %.1f s", count, time.perf_counter() - started)
 
     async def stop(self) -> None:
         """Accept nothing more, answer what was accepted, and let go of everything."""
         _log.info("stopping: answering what was accepted")
-        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        self._stopping = True
+        await self._tell_health()
         self._service.stopping.set()
+        self._inference.stopping.set()
         await self._server.stop(self._config.shutdown_grace_s)
         self._metrics_server.shutdown()
         self._metrics_server.server_close()
         self._metrics_thread.join()
+        self._load_threads.shutdown()
         self._prepare_threads.shutdown()
         self._runner.close()
         _log.info("stopped")
 
-    def _read_bundles(self) -> list[Bundle]:
-        folders = find_bundles(self._config.repository)
-        return list(self._prepare_threads.map(read_bundle, folders))
-
-    async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
-        for name in ("", SERVICE, *(model.manifest.name for model in self._models.all())):
-            await self._health.set(name, status)
+    async def _tell_health(self) -> None:
+        """Say of the server and of each model whether it answers, where that has changed."""
+        whole = self._library.ready
+        statuses = {"": whole, SERVICE: whole, inference.SERVICE: whole}
+        statuses |= self._library.readiness()
+        for name, ready in statuses.items():
+            serving = ready and not self._stopping
+            if self._told.get(name) is serving:
+                continue
+            self._told[name] = serving
+            status = health_pb2.HealthCheckResponse
+            await self._health.set(name, status.SERVING if serving else status.NOT_SERVING)

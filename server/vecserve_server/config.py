@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -27,7 +28,9 @@ class ServerConfig(BaseSettings):
     )
 
     repository: Path = Field(
-        default=Path("models"), description="folder of bundles, <model>/<version>/manifest.json"
+        default=Path("models"),
+        description="folder of models: bundles, <model>/<version>/manifest.json, and ONNX files, "
+        "<model>/<version>/model.onnx",
     )
     host: str = Field(
         default="127.0.0.1",
@@ -46,6 +49,11 @@ class ServerConfig(BaseSettings):
         ge=1,
         description="cores for compute: that many one-core batches at a time, all models together, "
         "or a lone batch on all of them",
+    )
+    provider: dict[str, Literal["cpu", "openvino"]] = Field(
+        default={},
+        description="what runs a model, as MODEL=openvino (bfloat16; refused if its vectors "
+        "differ from fp32's); repeat it for more models, the others run in ONNX Runtime's own cpu",
     )
     queue_delay_us: int = Field(
         default=0,

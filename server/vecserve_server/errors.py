@@ -4,7 +4,12 @@
     ├── InvalidItem         the caller's input or options: change it
     ├── DuplicateItem       an item id that is still unanswered
     ├── ModelNotFound       no such model or version
-    ├── ModelNotReady       it is still being loaded: come back in seconds
+    ├── ModelNotReady       it is still being loaded, or was unloaded: come back later
+    ├── RegionNotFound      no such region of shared memory
+    ├── RegionExists        another region has this name
+    ├── LoadFailed          the model on disk cannot be served
+    ├── NotOffered          something this machine has not got
+    ├── FeatureOff          a feature of the protocol that is off here
     ├── QueueFull           too much waits for this model: come back later
     ├── DeadlineMissed      it cannot be answered in time: allow more, or send less
     ├── ShuttingDown        this server stops: go elsewhere
@@ -40,7 +45,27 @@ class ModelNotFound(ServingError):
 
 
 class ModelNotReady(ServingError):
-    """The model is still being read, checked or warmed up."""
+    """The model is still being read, checked or warmed up, or was unloaded."""
+
+
+class RegionNotFound(ServingError):
+    """No region of shared memory of that name is registered."""
+
+
+class RegionExists(ServingError):
+    """A region of shared memory of that name is registered already."""
+
+
+class LoadFailed(ServingError):
+    """What lies in the repository cannot be served; what was served before still is."""
+
+
+class NotOffered(ServingError):
+    """The protocol has this, this machine has not."""
+
+
+class FeatureOff(ServingError):
+    """The protocol has this, and this server has it switched off."""
 
 
 class QueueFull(ServingError):

@@ -2,9 +2,8 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from itertools import count
-from typing import TypeVar
 
 import grpc
 from google.protobuf.message import Message
@@ -13,15 +12,13 @@ from vecserve.v1 import embedding_pb2
 from vecserve_server.api.answer import Answerer
 from vecserve_server.api.caller import caller_of
 from vecserve_server.api.convert import to_model_info
-from vecserve_server.api.parse import Malformed, parser
+from vecserve_server.api.parse import parser
 from vecserve_server.api.status import abort
 from vecserve_server.api.stream import EmbedStream
+from vecserve_server.api.unary import unary
 from vecserve_server.errors import InvalidItem, ServingError
 from vecserve_server.pipelines.base import Limits
 from vecserve_server.serving.models import Models
-
-Request = TypeVar("Request", bound=Message)
-Response = TypeVar("Response", bound=Message)
 
 SERVICE = embedding_pb2.DESCRIPTOR.services_by_name["EmbeddingService"].full_name
 
@@ -44,14 +41,14 @@ class EmbeddingService:
         return grpc.method_handlers_generic_handler(
             SERVICE,
             {
-                "Embed": _unary(embedding_pb2.EmbedRequest, self.embed),
+                "Embed": unary(embedding_pb2.EmbedRequest, self.embed),
                 "EmbedStream": grpc.stream_stream_rpc_method_handler(
                     self.embed_stream,
                     parser(embedding_pb2.EmbedStreamRequest),
                     embedding_pb2.EmbedStreamResponse.SerializeToString,
                 ),
-                "ListModels": _unary(embedding_pb2.ListModelsRequest, self.list_models),
-                "GetModel": _unary(embedding_pb2.GetModelRequest, self.get_model),
+                "ListModels": unary(embedding_pb2.ListModelsRequest, self.list_models),
+                "GetModel": unary(embedding_pb2.GetModelRequest, self.get_model),
             },
         )
 
@@ -101,28 +98,3 @@ class EmbeddingService:
         """Answer GetModel. Raises ModelNotFound."""
         model = self._models.find(request.model, request.version)
         return embedding_pb2.GetModelResponse(model=to_model_info(model, self._limits))
-
-
-def _unary(
-    request_type: type[Request],
-    method: Callable[[Request, grpc.aio.ServicerContext], Awaitable[Response]],
-) -> grpc.RpcMethodHandler:
-    """Return a handler that turns malformed requests and ServingErrors into statuses."""
-
-    async def handle(
-        request: Request | Malformed, context: grpc.aio.ServicerContext
-    ) -> Response | None:
-        try:
-            if isinstance(request, Malformed):
-                raise InvalidItem(
-                    "MALFORMED_MESSAGE",
-                    f"the request is no {request_type.DESCRIPTOR.full_name}: {request.why}",
-                )
-            return await method(request, context)
-        except ServingError as error:
-            await abort(context, error)
-            return None
-
-    return grpc.unary_unary_rpc_method_handler(
-        handle, parser(request_type), lambda response: response.SerializeToString()
-    )

@@ -1,6 +1,8 @@
 """Jobs to a batch and back, and the rule that a bad job fails alone."""
 
+import threading
 from collections.abc import Hashable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,15 +34,24 @@ JobOutputs = dict[str, Array]
 class Engine:
     """Runs batches of jobs on one graph. Thread-safe."""
 
-    def __init__(self, session: Session, spec: GraphSpec) -> None:
+    def __init__(self, session: Session, spec: GraphSpec, instances: int | None = None) -> None:
+        """Bound how many batches run at a time by `instances`, if there is a bound."""
         self._session = session
         self._spec = spec
+        self._instance = threading.Semaphore(instances) if instances else nullcontext()
 
     def key(self, job: Job) -> Hashable:
         """Return what two jobs must have in common to share a batch."""
-        if self._spec.pads:
-            return None
-        return tuple((name, feed.shape[1:]) for name, feed in sorted(job.feeds.items()))
+        if not self._spec.batches:
+            return object()
+        pads = self._spec.pads
+        # A row whose mask is empty attends to whatever there is, padding too.
+        if pads and not job.feeds[self._spec.mask].any(axis=1).all():
+            pads = {}
+        return tuple(
+            (name, feed.shape[2 if name in pads else 1 :])
+            for name, feed in sorted(job.feeds.items())
+        )
 
     def run(self, jobs: Sequence[Job], *, wide: bool = False) -> list[JobOutputs | Exception]:
         """Run jobs as one batch and return, a job each, its outputs or what went wrong.
@@ -49,19 +60,26 @@ class Engine:
         so that only the one at fault gets the error.
         """
         try:
-            return list(self._run_together(jobs, wide))
+            return list(self.run_together(jobs, wide))
         except Exception as error:
             if len(jobs) == 1:
                 return [error]
         return [self.run([job], wide=wide)[0] for job in jobs]
 
-    def _run_together(self, jobs: Sequence[Job], wide: bool) -> list[JobOutputs]:
+    def run_together(self, jobs: Sequence[Job], wide: bool = False) -> list[JobOutputs]:
+        """Run jobs as one batch. Raises what ONNX Runtime raises."""
         names = sorted({name for job in jobs for name in job.outputs})
         feeds = {
             name: _concatenate([job.feeds[name] for job in jobs], self._spec.pads.get(name))
             for name in jobs[0].feeds
         }
-        results = dict(zip(names, self._session.run(feeds, names, wide=wide), strict=True))
+        with self._instance:
+            results = dict(zip(names, self._session.run(feeds, names, wide=wide), strict=True))
+        if len(jobs) == 1:
+            return [{name: results[name] for name in jobs[0].outputs}]
+        total = sum(job.rows for job in jobs)
+        if any(len(values) != total for values in results.values()):
+            raise ValueError(f"the graph gave another number of rows than the {total} it got")
         answers = []
         start = 0
         for job in jobs:

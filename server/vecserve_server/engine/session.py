@@ -2,14 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
+from vecserve_server.engine import openvino
+from vecserve_server.engine.bfloat16 import run_with_bfloat16
 from vecserve_server.engine.compiled import compiled
+from vecserve_server.engine.tensors import BF16, BYTES
 
 Array = npt.NDArray[np.generic]
+
+Provider = Literal["cpu", "openvino"]
 
 
 class GraphError(Exception):
@@ -24,20 +30,38 @@ class Session:
     must be no other run beside it. Both may be called from any thread.
     """
 
-    def __init__(self, path: Path, sha256: str, *, cores: int, cache: Path) -> None:
+    def __init__(
+        self, path: Path, sha256: str, *, cores: int, cache: Path, provider: Provider = "cpu"
+    ) -> None:
         """Load the graph at `path`, whose SHA-256 is given.
 
         Raises GraphError if ONNX Runtime cannot.
         """
         try:
-            ready = compiled(path, sha256, cache)
-            self._narrow = _load(ready or path, threads=1, optimized=ready is not None)
-            self._wide = self._narrow
-            if cores > 1:
-                self._wide = _load(ready or path, threads=cores, optimized=ready is not None)
+            if provider == "openvino":
+                # Its runs are on its own threads, `cores` narrow ones at a time.
+                self._narrow = openvino.load(path, cores=cores, streams=cores)
+                self._wide = self._narrow
+                if cores > 1:
+                    self._wide = openvino.load(path, cores=cores, streams=1)
+            else:
+                self._load_cpu(path, sha256, cores, cache)
+        except openvino.NoOpenVINO as error:
+            raise GraphError(f"cannot load {path}: {error}") from error
         # ONNX Runtime's exceptions have no common class of their own.
         except Exception as error:
             raise GraphError(f"ONNX Runtime cannot load {path}: {error}") from error
+        types = {node.type for node in (*self.inputs, *self.outputs)}
+        self._has_bfloat16 = BF16.ort in types
+        if types >= {BF16.ort, BYTES.ort}:
+            raise GraphError(f"{path} has strings beside bfloat16: ONNX Runtime cannot bind both")
+
+    def _load_cpu(self, path: Path, sha256: str, cores: int, cache: Path) -> None:
+        ready = compiled(path, sha256, cache)
+        self._narrow = _load(ready or path, threads=1, optimized=ready is not None)
+        self._wide = self._narrow
+        if cores > 1:
+            self._wide = _load(ready or path, threads=cores, optimized=ready is not None)
 
     @property
     def inputs(self) -> list[ort.NodeArg]:
@@ -54,6 +78,8 @@ class Session:
     ) -> list[Array]:
         """Run one batch; arrays have the batch axis first. Raises what ONNX Runtime raises."""
         session = self._wide if wide else self._narrow
+        if self._has_bfloat16:
+            return run_with_bfloat16(session, feeds, outputs)
         result: list[Array] = session.run(list(outputs), dict(feeds))
         return result
 

@@ -110,14 +110,21 @@ class Parity(Record):
     """How far the graph's outputs are from the PyTorch model's.
 
     Measured by the exporter on `cases` (each a batch size and input), over all
-    outputs. `max_abs_error` is relative to the largest absolute value of the
-    reference output.
+    outputs. Absolute errors are relative to the largest absolute value of the
+    reference output. The reference is fp32 whatever the bundle's precision; what
+    is allowed as None is measured only. Figures that later exporters added are
+    None in older bundles.
     """
 
     max_abs_error: float = Field(ge=0)
     min_cosine: float
-    max_abs_error_allowed: float
-    min_cosine_allowed: float
+    mean_cosine: float | None = Field(default=None, description="the worst output's and case's")
+    max_abs_error_allowed: float | None
+    min_cosine_allowed: float | None
+    mean_cosine_allowed: float | None = None
+    max_neighbour_error: float | None = Field(
+        default=None, description="what sharing a batch changes; at most 1e-5"
+    )
     cases: tuple[str, ...] = Field(min_length=1)
 
 
@@ -132,7 +139,9 @@ class Manifest(Record):
     trained: bool
     source: Source
     dimensions: int = Field(gt=0)
-    precision: Literal["fp32"]
+    precision: Literal["fp32", "int8"] = Field(
+        description="of the weights that are multiplied; inputs and outputs are the same in all"
+    )
     opset: int = Field(gt=0)
     towers: tuple[Tower, ...] = Field(min_length=1, description="one a modality, one vector space")
     parity: Parity

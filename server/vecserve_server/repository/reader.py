@@ -1,4 +1,4 @@
-"""Finds bundles in a model repository and checks that they are whole."""
+"""Reads bundles and checks that they are whole."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,7 @@ from vecserve_server.repository.manifest import MANIFEST_FILE, Manifest, sha256_
 
 
 class BundleError(Exception):
-    """A bundle cannot be served; the message says which, why and what to do."""
+    """A model on disk cannot be served; the message says which, why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,25 +19,15 @@ class Bundle:
     folder: Path
     manifest: Manifest
 
+    @property
+    def name(self) -> str:
+        """Name of the model."""
+        return self.manifest.name
 
-def find_bundles(repository: Path) -> list[Path]:
-    """Return the folders `<repository>/<model>/<version>` that hold a manifest, sorted.
-
-    Raises BundleError if the repository is no folder or holds no bundle.
-    """
-    if not repository.is_dir():
-        raise BundleError(
-            f"model repository {repository} is not a folder: "
-            "create it with `vecserve-export all-MiniLM-L6-v2 --output DIR`, or name yours with "
-            "--repository"
-        )
-    folders = sorted(path.parent for path in repository.glob(f"[!.]*/[!.]*/{MANIFEST_FILE}"))
-    if not folders:
-        raise BundleError(
-            f"model repository {repository} holds no bundle: add one with "
-            f"`vecserve-export all-MiniLM-L6-v2 --output {repository}`"
-        )
-    return folders
+    @property
+    def version(self) -> str:
+        """Its version."""
+        return self.manifest.version
 
 
 def read_bundle(folder: Path) -> Bundle:

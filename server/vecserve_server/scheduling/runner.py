@@ -72,16 +72,21 @@ class Runner:
     def __init__(self, cores: int, report: Callable[[BatchReport], None]) -> None:
         self._scheduler: Scheduler[_Work] = Scheduler(cores)
         self._threads = ThreadPoolExecutor(cores, thread_name_prefix="compute")
-        self._engines: dict[str, BatchEngine] = {}
+        self._engines: dict[JobQueue, BatchEngine] = {}
         self._report = report
         self._wake: asyncio.TimerHandle | None = None
 
     def add(self, name: str, limits: BatchLimits, cost: CostModel, engine: BatchEngine) -> JobQueue:
-        """Add a queue whose batches `engine` runs. `name` must be unique."""
-        self._engines[name] = engine
+        """Add a queue whose batches `engine` runs."""
         queue: JobQueue = Queue(name, limits, cost)
+        self._engines[queue] = engine
         self._scheduler.add(queue)
         return queue
+
+    def remove(self, queue: JobQueue) -> None:
+        """Forget a queue in which nothing waits or runs, and its engine."""
+        self._scheduler.remove(queue)
+        del self._engines[queue]
 
     def wait_s(self, caller: Hashable) -> float:
         """Predict how long a new job of this caller would wait before it starts."""
@@ -94,7 +99,7 @@ class Runner:
         cancelled before the job's batch starts, the job is dropped.
         """
         work = _Work(job)
-        key = self._engines[queue.name].key(job)
+        key = self._engines[queue].key(job)
         entry = Entry(queue, job.rows, job.positions, key, terms, work)
         self._scheduler.submit(entry, time.perf_counter())
         self._start_batches()
@@ -133,7 +138,7 @@ class Runner:
 
     def _start(self, batch: Batch[_Work]) -> None:
         loop = asyncio.get_running_loop()
-        engine = self._engines[batch.queue.name]
+        engine = self._engines[batch.queue]
         jobs = [entry.payload.job for entry in batch.entries]
 
         def work() -> None:

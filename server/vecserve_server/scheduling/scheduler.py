@@ -69,7 +69,7 @@ class Scheduler(Generic[P]):
         self._free_slots = slots
         self._turns: Turns[P] = Turns()
         self._held: list[Queue[P]] = []
-        self._graphs: set[str] = set()
+        self._graphs: set[Queue[P]] = set()
         self._order = count()
         # What batches took, over what their jobs would have taken alone.
         self._efficiency = 1.0
@@ -79,11 +79,11 @@ class Scheduler(Generic[P]):
 
     def add(self, queue: Queue[P]) -> None:
         """Serve one more graph."""
-        self._graphs.add(queue.name)
+        self._graphs.add(queue)
 
     def remove(self, queue: Queue[P]) -> None:
         """Serve a graph no more; nothing may wait for it."""
-        self._graphs.remove(queue.name)
+        self._graphs.remove(queue)
 
     def submit(self, entry: Entry[P], now_s: float) -> None:
         """Let a job wait, or put it in `late` if it would not be answered in time."""

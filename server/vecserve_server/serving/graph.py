@@ -1,9 +1,11 @@
 """One graph in service: its queue, and the bound on what waits for it."""
 
+import asyncio
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 
 from vecserve_server.engine.batch import Job
+from vecserve_server.engine.tensors import TensorSpec
 from vecserve_server.errors import InvalidItem, QueueFull
 from vecserve_server.scheduling.entry import Terms
 from vecserve_server.scheduling.runner import JobOutcome, JobQueue, Runner
@@ -13,14 +15,27 @@ from vecserve_server.serving.places import Places
 class ServedGraph:
     """Runs jobs on one graph, for all callers. Lives on one event loop.
 
-    `capacity` bounds the rows that wait or run, and so the memory they take.
+    `inputs` and `outputs` are the graph's own. `capacity` bounds the rows that
+    wait or run, and so the memory they take.
     """
 
-    def __init__(self, runner: Runner, queue: JobQueue, *, capacity: int) -> None:
+    def __init__(
+        self,
+        runner: Runner,
+        queue: JobQueue,
+        *,
+        inputs: tuple[TensorSpec, ...],
+        outputs: tuple[TensorSpec, ...],
+        capacity: int,
+    ) -> None:
+        self.inputs = inputs
+        self.outputs = outputs
         self._runner = runner
         self._queue = queue
         self._capacity = capacity
         self._unanswered = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
         self.places = Places(capacity)
         """Those of the queue: take one for each row before it runs, and give it back after."""
 
@@ -33,6 +48,10 @@ class ServedGraph:
         """Return how many rows were accepted and not answered yet."""
         return self._unanswered
 
+    def wait_s(self, caller: Hashable) -> float:
+        """Predict how long a new job of this caller would wait before it starts."""
+        return self._runner.wait_s(caller)
+
     def refuse_if_full(self, rows: int, caller: Hashable) -> None:
         """Raise if `rows` more cannot be taken now: InvalidItem if never, else QueueFull."""
         if rows > self._capacity:
@@ -42,7 +61,7 @@ class ServedGraph:
                 "use a stream, or smaller requests",
             )
         if self._unanswered + rows > self._capacity:
-            wait_s = self._runner.wait_s(caller)
+            wait_s = self.wait_s(caller)
             raise QueueFull(
                 f"{self._unanswered} items wait for this model already, of at most "
                 f"{self._capacity}: try again in {wait_s:.1f} s, or use a stream, which waits",
@@ -53,10 +72,13 @@ class ServedGraph:
     def unanswered(self, rows: int) -> Iterator[None]:
         """Count rows as accepted and not answered yet."""
         self._unanswered += rows
+        self._idle.clear()
         try:
             yield
         finally:
             self._unanswered -= rows
+            if not self._unanswered:
+                self._idle.set()
 
     async def run(self, job: Job, terms: Terms) -> JobOutcome:
         """Let a job wait its turn and run it. Hold places for its rows meanwhile.
@@ -64,3 +86,11 @@ class ServedGraph:
         Raises DeadlineMissed.
         """
         return await self._runner.run(self._queue, job, terms)
+
+    async def retire(self) -> None:
+        """Wait until all that was accepted is answered, and let go of the graph.
+
+        Call it once nobody can find this graph any more.
+        """
+        await self._idle.wait()
+        self._runner.remove(self._queue)

@@ -1,7 +1,7 @@
 """Brings a bundle from disk to ready: checked, in memory, warmed up."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,8 @@ import numpy as np
 
 from vecserve_server.engine.batch import Array, Engine, Job
 from vecserve_server.engine.graph import GraphSpec
-from vecserve_server.engine.session import Session
+from vecserve_server.engine.session import Provider, Session
+from vecserve_server.engine.tensors import specs_of
 from vecserve_server.engine.tower import check_graph
 from vecserve_server.pipelines.base import Limits
 from vecserve_server.pipelines.build import build_pipeline
@@ -22,6 +23,7 @@ from vecserve_server.scheduling.runner import Runner
 from vecserve_server.scheduling.scheduler import MIN_SPEEDUP
 from vecserve_server.serving.calibrate import calibrate
 from vecserve_server.serving.graph import ServedGraph
+from vecserve_server.serving.probe import check_parity, probe_jobs
 from vecserve_server.serving.tower import LoadedTower
 
 _log = logging.getLogger(__name__)
@@ -39,6 +41,7 @@ class Machine:
     queue_bytes: int
     cache: Path
     limits: Limits
+    providers: Mapping[str, Provider]
 
 
 def load_towers(bundle: Bundle, machine: Machine) -> Callable[[], dict[str, LoadedTower]]:
@@ -57,11 +60,21 @@ def _load_tower(bundle: Bundle, tower: Tower, machine: Machine) -> Callable[[], 
     except ValueError as error:
         raise BundleError(f"{bundle.folder}: {error}") from error
     path = bundle.folder / tower.graph
-    session = Session(
-        path, bundle.manifest.files[tower.graph], cores=machine.cores, cache=machine.cache
-    )
+    model, sha256 = bundle.manifest.name, bundle.manifest.files[tower.graph]
+    provider = machine.providers.get(model, "cpu")
+    session = Session(path, sha256, cores=machine.cores, cache=machine.cache, provider=provider)
     check_graph(session, tower, path)
-    engine = Engine(session, GraphSpec.of_tower(tower))
+    spec = GraphSpec.of_tower(tower)
+    engine = Engine(session, spec)
+    if provider != "cpu":
+        reference = Engine(Session(path, sha256, cores=1, cache=machine.cache), spec)
+        cosine = check_parity(engine, reference, probe_jobs(tower, pipeline), model)
+        _log.info(
+            "%s runs %s in OpenVINO in bfloat16: min cosine %.6f to its fp32 vectors",
+            model,
+            tower.input.kind,
+            cosine,
+        )
     cost = calibrate(
         engine,
         lambda positions: _blank_row(tower, positions),
@@ -78,6 +91,8 @@ def _load_tower(bundle: Bundle, tower: Tower, machine: Machine) -> Callable[[], 
         ServedGraph(
             machine.runner,
             machine.runner.add(name, limits, cost, engine),
+            inputs=specs_of(session.inputs),
+            outputs=specs_of(session.outputs),
             capacity=_capacity(tower, machine),
         ),
         machine.prepare_threads,

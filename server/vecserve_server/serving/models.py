@@ -49,9 +49,16 @@ class Models:
         self._versions: dict[str, dict[int, Model]] = {}
 
     def add(self, model: Model) -> None:
-        """Add one version."""
+        """Add one version, in the place of the one that was there."""
         versions = self._versions.setdefault(model.manifest.name, {})
         versions[int(model.manifest.version)] = model
+
+    def remove(self, name: str, version: str) -> None:
+        """Forget one version, if it is there."""
+        versions = self._versions.get(name, {})
+        versions.pop(int(version), None)
+        if not versions:
+            self._versions.pop(name, None)
 
     def all(self) -> list[Model]:
         """Every version of every model, by name, then version."""

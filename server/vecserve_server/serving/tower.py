@@ -3,7 +3,7 @@
 import asyncio
 import time
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -23,12 +23,17 @@ from vecserve_server.serving.places import Places
 
 @dataclass(slots=True)
 class Timings:
-    """Where one item's time went, in seconds; None where it was not reached."""
+    """Where one item's time went, in seconds; None where it was not reached.
+
+    `batches` are those it rode in: when each started, of time.perf_counter(),
+    and how many rows it had.
+    """
 
     prepare_s: float | None = None
     queue_s: float | None = None
     compute_s: float | None = None
     batch_size: int = 0
+    batches: dict[float, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +83,7 @@ class LoadedTower:
         timings.queue_s = min(outcome.started_s for outcome in outcomes) - queued
         timings.compute_s = sum(outcome.ended_s - outcome.started_s for outcome in outcomes)
         timings.batch_size = max(outcome.batch_rows for outcome in outcomes)
+        timings.batches = {outcome.started_s: outcome.batch_rows for outcome in outcomes}
         outputs = [_row_of(outcome, plan.output.name) for outcome in outcomes]
         vectors = finish(plan, prepared.rows, outputs)
         return Embedded(vectors, prepared.token_count, prepared.truncated)

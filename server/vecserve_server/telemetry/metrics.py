@@ -76,3 +76,7 @@ class Metrics:
     def watch_unanswered(self, graph: str, count: Callable[[], float]) -> None:
         """Report `count()` as the graph's unanswered items at every scrape."""
         self._unanswered.labels(graph).set_function(count)
+
+    def forget(self, graph: str) -> None:
+        """Report nothing more of a graph that is unloaded."""
+        self._unanswered.remove(graph)

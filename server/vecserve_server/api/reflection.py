@@ -1,0 +1,35 @@
+"""Server reflection, as v1 and as the v1alpha that older tools ask for."""
+
+from collections.abc import Iterable
+
+import grpc
+from google.protobuf import descriptor_pb2, descriptor_pool, text_format
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+
+_ALPHA: str = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"].full_name
+# v1 is v1alpha under another name: the messages are the same on the wire.
+_V1 = _ALPHA.replace("v1alpha", "v1")
+
+
+def reflection_handlers(services: Iterable[str]) -> tuple[grpc.GenericRpcHandler, ...]:
+    """Return the handlers that describe `services` and themselves, to register with a server."""
+    _describe_v1()
+    servicer = reflection.aio.ReflectionServicer((*services, _ALPHA, _V1))
+    method = grpc.stream_stream_rpc_method_handler(
+        servicer.ServerReflectionInfo,
+        reflection_pb2.ServerReflectionRequest.FromString,
+        reflection_pb2.ServerReflectionResponse.SerializeToString,
+    )
+    return tuple(
+        grpc.method_handlers_generic_handler(name, {"ServerReflectionInfo": method})
+        for name in (_ALPHA, _V1)
+    )
+
+
+def _describe_v1() -> None:
+    """Add v1's descriptor to those that reflection finds."""
+    file = descriptor_pb2.FileDescriptorProto()
+    reflection_pb2.DESCRIPTOR.CopyToProto(file)
+    text = text_format.MessageToString(file).replace("v1alpha", "v1")
+    renamed = text_format.Parse(text, descriptor_pb2.FileDescriptorProto())
+    descriptor_pool.Default().AddSerializedFile(renamed.SerializeToString())

@@ -1,0 +1,96 @@
+"""Brings an ONNX file without a manifest from disk to ready."""
+
+import logging
+from collections.abc import Callable
+
+from vecserve_server.engine.batch import Engine
+from vecserve_server.engine.graph import GraphSpec
+from vecserve_server.engine.session import Session
+from vecserve_server.engine.tensors import UnknownType, specs_of
+from vecserve_server.repository.plain import DEFAULT_MAX_BATCH_SIZE, GRAPH_FILE, PlainModel
+from vecserve_server.repository.reader import BundleError
+from vecserve_server.scheduling.cost import CostModel, Sample
+from vecserve_server.scheduling.entry import BatchLimits
+from vecserve_server.serving.calibrate import calibrate
+from vecserve_server.serving.graph import ServedGraph
+from vecserve_server.serving.graph_model import GraphModel, length_input_of
+from vecserve_server.serving.loader import Machine
+from vecserve_server.serving.trial import blank_row, proven
+
+_log = logging.getLogger(__name__)
+
+# Positions a batch may have, for every row it may have: those of a short sentence.
+_POSITIONS_PER_ROW = 64
+# Longest blank row measured.
+_MEASURED_POSITIONS = 128
+# What a batch is expected to take until one has run, in seconds.
+_GUESS_S = 0.01
+
+
+def load_plain(model: PlainModel, machine: Machine) -> Callable[[], tuple[GraphModel, ServedGraph]]:
+    """Load a plain model, try it out and measure it; slow, for a worker thread.
+
+    Returns a function that puts it in service, to be called on the event loop.
+    Raises BundleError, GraphError.
+    """
+    config = model.config
+    session = Session(model.graph, model.sha256, cores=machine.cores, cache=machine.cache)
+    try:
+        inputs, outputs = specs_of(session.inputs), specs_of(session.outputs)
+    except UnknownType as error:
+        raise BundleError(f"{model.graph}: {error}") from error
+    spec = GraphSpec.of_tensors(inputs, outputs, config.mask_input)
+    if config.max_batch_size and not spec.batches:
+        raise BundleError(
+            f"{model.folder} has max_batch_size {config.max_batch_size}, but the first axis of its "
+            "inputs and outputs is not free: set it to 0, or export the graph with a free axis"
+        )
+    if config.max_batch_size == 0:
+        spec = GraphSpec({}, frozenset(), batches=False)
+    max_batch_size = 0
+    if spec.batches:
+        max_batch_size = config.max_batch_size or DEFAULT_MAX_BATCH_SIZE
+    if config.warm_up:
+        spec = proven(model.name, session, spec, inputs, outputs)
+    engine = Engine(session, spec, config.instances)
+    length_input = length_input_of(inputs, config.mask_input) if max_batch_size else None
+    rows = max(max_batch_size, 1)
+    limits = BatchLimits(
+        rows,
+        rows * _POSITIONS_PER_ROW if length_input else rows,
+        machine.queue_delay_s if config.queue_delay_us is None else config.queue_delay_us / 1e6,
+    )
+    cost = CostModel([Sample(1, 1, _GUESS_S)], speedup=1.0)
+    if config.warm_up:
+        names = tuple(output.name for output in outputs)
+        try:
+            cost = calibrate(
+                engine,
+                lambda length: blank_row(
+                    inputs, spec, length if length_input else 1, outputs=names
+                ),
+                has_lengths=length_input is not None,
+                max_rows=rows if spec.batches else 1,
+                max_positions=_MEASURED_POSITIONS,
+            )
+        except Exception as error:
+            _log.warning("%s takes no blank rows, so it is not warmed up: %s", model.name, error)
+
+    def into_service() -> tuple[GraphModel, ServedGraph]:
+        queue = machine.runner.add(f"{model.name}/{model.version}", limits, cost, engine)
+        graph = ServedGraph(machine.runner, queue, inputs=inputs, outputs=outputs, capacity=rows)
+        served = GraphModel(
+            model.name,
+            model.version,
+            graph,
+            filename=GRAPH_FILE,
+            about={},
+            max_batch_size=max_batch_size,
+            queue_delay_s=limits.delay_s,
+            instances=config.instances or machine.cores,
+            queue_bytes=machine.queue_bytes,
+            length_input=length_input,
+        )
+        return served, graph
+
+    return into_service

@@ -1,0 +1,123 @@
+"""A request on tensors, and the check that it fits a model. Knows no protocol."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from vecserve_server.engine.tensors import Axis, Datatype, TensorSpec
+from vecserve_server.errors import InvalidItem
+from vecserve_server.scheduling.entry import Terms
+from vecserve_server.serving.options import EmbedOptions
+
+Array = npt.NDArray[np.generic]
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """Elements with their type. BYTES are bytes objects in an object array."""
+
+    datatype: Datatype
+    values: Array
+
+
+@dataclass(frozen=True, slots=True)
+class TensorRequest:
+    """What a caller wants computed.
+
+    `outputs` in the order wanted; empty means all. `options` are for raw input.
+    `waits`: whether the caller rather waits than be refused where much waits already.
+    """
+
+    inputs: Mapping[str, Tensor]
+    outputs: tuple[str, ...]
+    terms: Terms
+    options: EmbedOptions = field(default_factory=EmbedOptions)
+    waits: bool = False
+
+
+def check_names(wanted: Sequence[str], specs: Sequence[TensorSpec], kind: str) -> None:
+    """Raise InvalidItem if a name in `wanted` is not that of an input or output (`kind`)."""
+    known = [spec.name for spec in specs]
+    for name in wanted:
+        if name not in known:
+            raise InvalidItem(
+                f"UNKNOWN_{kind.upper()}", f"no {kind} {name!r}; the model has: {', '.join(known)}"
+            )
+
+
+def check_datatype(name: str, tensor: Tensor, spec: TensorSpec) -> None:
+    """Raise InvalidItem unless a tensor has the type its input has."""
+    if tensor.datatype is not spec.datatype:
+        raise InvalidItem(
+            "WRONG_DATATYPE",
+            f"input {name!r} is {tensor.datatype.name}, the model takes {spec.datatype.name}",
+        )
+
+
+def check_inputs(
+    inputs: Mapping[str, Tensor], specs: Sequence[TensorSpec], max_batch_size: int
+) -> int:
+    """Return how many rows a request has; 1 where `max_batch_size` is 0: there is no batch axis.
+
+    Raises InvalidItem: an input that is missing, unknown, of another type or
+    shape, or more rows than `max_batch_size`.
+    """
+    check_names(list(inputs), specs, "input")
+    if missing := [spec.name for spec in specs if spec.name not in inputs]:
+        raise InvalidItem("MISSING_INPUT", f"the model also needs input {', '.join(missing)}")
+    lengths: dict[str, tuple[int, str]] = {}
+    rows: dict[str, int] = {}
+    for spec in specs:
+        tensor = inputs[spec.name]
+        check_datatype(spec.name, tensor, spec)
+        shape = tensor.values.shape
+        if not _fits(shape, spec.shape):
+            raise InvalidItem(
+                "WRONG_SHAPE",
+                f"input {spec.name!r} has shape {list(shape)}, "
+                f"the model takes {readable(spec.shape)}",
+            )
+        for axis, length in zip(spec.shape, shape, strict=True):
+            if not isinstance(axis, str):
+                continue
+            known, where = lengths.setdefault(axis, (length, spec.name))
+            if known != length:
+                raise InvalidItem(
+                    "WRONG_SHAPE",
+                    f"axis {axis!r} is {known} in input {where!r} and {length} in {spec.name!r}: "
+                    "make them equal",
+                )
+        if max_batch_size:
+            rows[spec.name] = shape[0]
+    if not max_batch_size:
+        return 1
+    if len(set(rows.values())) > 1:
+        raise InvalidItem("WRONG_SHAPE", f"the inputs have different numbers of rows: {rows}")
+    count = next(iter(rows.values()))
+    check_rows(count, max_batch_size)
+    return count
+
+
+def check_rows(rows: int, max_batch_size: int) -> None:
+    """Raise InvalidItem unless a request has at least one row, and not too many."""
+    if rows < 1:
+        raise InvalidItem("NO_ROWS", "the request has no rows: send at least one")
+    if rows > max_batch_size:
+        raise InvalidItem(
+            "BATCH_TOO_LARGE",
+            f"the request has {rows} rows, the model takes {max_batch_size}: send several requests",
+        )
+
+
+def readable(shape: Sequence[Axis]) -> str:
+    """Return a shape as text: -1 where any length goes, or the axis' name."""
+    return "[" + ", ".join("-1" if axis is None else str(axis) for axis in shape) + "]"
+
+
+def _fits(shape: Sequence[int], expected: Sequence[Axis]) -> bool:
+    return len(shape) == len(expected) and all(
+        not isinstance(axis, int) or axis == length
+        for axis, length in zip(expected, shape, strict=True)
+    )

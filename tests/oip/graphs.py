@@ -1,0 +1,145 @@
+"""Small ONNX graphs, made on the spot, and repositories of them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from onnx import TensorProto, helper, numpy_helper
+
+# Protocol's name: (ONNX element type, numpy dtype); BF16 as its 16 bits.
+NUMBERS = {
+    "BOOL": (TensorProto.BOOL, np.bool_),
+    "UINT8": (TensorProto.UINT8, np.uint8),
+    "UINT16": (TensorProto.UINT16, np.uint16),
+    "UINT32": (TensorProto.UINT32, np.uint32),
+    "UINT64": (TensorProto.UINT64, np.uint64),
+    "INT8": (TensorProto.INT8, np.int8),
+    "INT16": (TensorProto.INT16, np.int16),
+    "INT32": (TensorProto.INT32, np.int32),
+    "INT64": (TensorProto.INT64, np.int64),
+    "FP16": (TensorProto.FLOAT16, np.float16),
+    "FP32": (TensorProto.FLOAT, np.float32),
+    "FP64": (TensorProto.DOUBLE, np.float64),
+}
+
+Info = tuple[str, int, list[int | str | None]]
+
+
+def graph(
+    nodes: list[onnx.NodeProto],
+    inputs: list[Info],
+    outputs: list[Info],
+    constants: dict[str, np.ndarray] | None = None,
+) -> onnx.ModelProto:
+    """A model of opset 17."""
+    model = helper.make_model(
+        helper.make_graph(
+            nodes,
+            "graph",
+            [helper.make_tensor_value_info(*info) for info in inputs],
+            [helper.make_tensor_value_info(*info) for info in outputs],
+            [numpy_helper.from_array(array, name) for name, array in (constants or {}).items()],
+        ),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=9,
+    )
+    onnx.checker.check_model(model)
+    return model
+
+
+def identity(types: dict[str, int], shape: list[int | str | None]) -> onnx.ModelProto:
+    """Gives every input `x_...` as the output `y_...`."""
+    return graph(
+        [helper.make_node("Identity", [f"x_{name}"], [f"y_{name}"]) for name in types],
+        [(f"x_{name}", kind, shape) for name, kind in types.items()],
+        [(f"y_{name}", kind, shape) for name, kind in types.items()],
+    )
+
+
+def add(constant: float, shape: list[int | str | None]) -> onnx.ModelProto:
+    """y = x + constant."""
+    return graph(
+        [helper.make_node("Add", ["x", "c"], ["y"])],
+        [("x", TensorProto.FLOAT, shape)],
+        [("y", TensorProto.FLOAT, shape)],
+        {"c": np.array(constant, dtype=np.float32)},
+    )
+
+
+def mean_of_tokens(*, masked: bool) -> onnx.ModelProto:
+    """A table of 100 tokens; `tokens` are their vectors, `pooled` the mean, by mask or not."""
+    table = np.random.default_rng(0).standard_normal((100, 8)).astype(np.float32)
+    weight = "float_mask" if masked else "all"
+    nodes = [
+        helper.make_node("Gather", ["table", "input_ids"], ["tokens"]),
+        helper.make_node("Cast", ["attention_mask"], ["float_mask"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["float_mask", "zero"], ["nothing"]),
+        helper.make_node("Add", ["nothing", "one"], ["all"]),
+        helper.make_node("Unsqueeze", [weight, "last"], ["weights"]),
+        helper.make_node("Mul", ["tokens", "weights"], ["weighted"]),
+        helper.make_node("ReduceSum", ["weighted", "second"], ["sum"], keepdims=0),
+        helper.make_node("ReduceSum", ["weights", "second"], ["count"], keepdims=0),
+        helper.make_node("Div", ["sum", "count"], ["pooled"]),
+    ]
+    tokens = ["batch", "sequence"]
+    return graph(
+        nodes,
+        [("input_ids", TensorProto.INT64, tokens), ("attention_mask", TensorProto.INT64, tokens)],
+        [
+            ("pooled", TensorProto.FLOAT, ["batch", 8]),
+            ("tokens", TensorProto.FLOAT, [*tokens, 8]),
+        ],
+        {
+            "table": table,
+            "zero": np.array(0, dtype=np.float32),
+            "one": np.array(1, dtype=np.float32),
+            "last": np.array([-1], dtype=np.int64),
+            "second": np.array([1], dtype=np.int64),
+        },
+    )
+
+
+def mean_of_numbers() -> onnx.ModelProto:
+    """y = the mean of x over its second axis, which is free; there is no mask."""
+    return graph(
+        [helper.make_node("ReduceMean", ["x"], ["y"], axes=[1])],
+        [("x", TensorProto.FLOAT, ["batch", "length"])],
+        [("y", TensorProto.FLOAT, ["batch", 1])],
+    )
+
+
+def softmax_of_rows() -> onnx.ModelProto:
+    """Softmax over the first axis: its name promises a batch that it is not."""
+    return graph(
+        [helper.make_node("Softmax", ["x"], ["y"], axis=0)],
+        [("x", TensorProto.FLOAT, ["batch", 3])],
+        [("y", TensorProto.FLOAT, ["batch", 3])],
+    )
+
+
+def save(
+    repository: Path,
+    name: str,
+    model: onnx.ModelProto,
+    *,
+    version: int = 1,
+    config: dict[str, object] | None = None,
+) -> Path:
+    """Put a model into a repository; return its file."""
+    folder = repository / name / str(version)
+    folder.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, folder / "model.onnx")
+    if config is not None:
+        (folder / "config.json").write_text(json.dumps(config))
+    return folder / "model.onnx"
+
+
+def run(path: Path, **feeds: np.ndarray) -> dict[str, np.ndarray]:
+    """What ONNX Runtime gives in this process, on one thread."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, feeds), strict=True))

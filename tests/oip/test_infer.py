@@ -1,0 +1,195 @@
+"""ModelInfer: tensors in, tensors out, exactly those of ONNX Runtime."""
+
+from pathlib import Path
+
+import grpc
+import ml_dtypes
+import numpy as np
+import pytest
+from tritonclient.grpc import (
+    InferenceServerClient,
+    InferRequestedOutput,
+    service_pb2,
+    service_pb2_grpc,
+)
+
+from tests.oip.graphs import NUMBERS, run
+from tests.oip.requests import (
+    CLIP,
+    MINILM,
+    RESNET,
+    WHISPER,
+    failure,
+    inputs,
+    outputs,
+    strings,
+    tokens,
+)
+from tests.server_process import ServerProcess
+
+
+@pytest.mark.parametrize(("rows", "length"), [(1, 7), (3, 18), (8, 64)])
+def test_text_graph_equals_onnx_runtime(
+    client: InferenceServerClient, repository: Path, rows: int, length: int
+) -> None:
+    feeds = tokens(np.random.default_rng(rows), rows, length, 30_000)
+    result = client.infer(f"{MINILM}.text", inputs(**feeds), request_id="the id")
+    expected = run(repository / MINILM / "1" / "text.onnx", **feeds)
+    assert [output.name for output in result.get_response().outputs] == list(expected)
+    for name, values in expected.items():
+        assert np.array_equal(result.as_numpy(name), values)
+    response = result.get_response()
+    assert (response.id, response.model_version) == ("the id", "1")
+    assert response.model_name == f"{MINILM}.text"
+    assert len(response.raw_output_contents) == 3
+
+
+def test_image_and_audio_graphs_equal_onnx_runtime(
+    client: InferenceServerClient, repository: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    pixels = {"pixels": rng.integers(0, 256, (2, 224, 224, 3), dtype=np.uint8)}
+    got = client.infer(f"{RESNET}.image", inputs(**pixels)).as_numpy("pooled")
+    want = run(repository / RESNET / "1" / "image.onnx", **pixels)["pooled"]
+    assert np.array_equal(got, want)
+    sound = {
+        "waveform": rng.standard_normal((1, 480_000)).astype(np.float32),
+        "lengths": np.array([480_000]),
+    }
+    wanted = outputs("last_hidden_state")
+    result = client.infer(f"{WHISPER}.audio", inputs(**sound), outputs=wanted)
+    want = run(repository / WHISPER / "1" / "audio.onnx", **sound)["last_hidden_state"]
+    assert np.array_equal(result.as_numpy("last_hidden_state"), want)
+
+
+def test_only_the_outputs_asked_for_come_in_the_order_asked_for(
+    client: InferenceServerClient,
+) -> None:
+    feeds = tokens(np.random.default_rng(0), 2, 5, 30_000)
+    wanted = outputs("token_embeddings", "pooled")
+    response = client.infer(f"{MINILM}.text", inputs(**feeds), outputs=wanted).get_response()
+    assert [output.name for output in response.outputs] == ["token_embeddings", "pooled"]
+    assert [list(output.shape) for output in response.outputs] == [[2, 5, 384], [2, 384]]
+
+
+def test_every_datatype_goes_through_unchanged(plain: InferenceServerClient) -> None:
+    feeds = {f"x_{name}": _values(dtype) for name, (_, dtype) in NUMBERS.items()}
+    result = plain.infer("numbers", inputs(**feeds))
+    for name in NUMBERS:
+        got = result.as_numpy(f"y_{name}")
+        assert got.dtype == feeds[f"x_{name}"].dtype
+        assert np.array_equal(got, feeds[f"x_{name}"])
+    text = strings(b"", "häuser".encode(), b"x" * 1000, b"\0", shape=(2, 2))
+    assert np.array_equal(plain.infer("strings", inputs(x_BYTES=text)).as_numpy("y_BYTES"), text)
+    halves = np.array([[1, -2.5, 0], [3e38, 1e-38, 0.5]], dtype=ml_dtypes.bfloat16)
+    got = plain.infer("bfloat16", inputs(x_BF16=halves)).as_numpy("y_BF16")
+    assert got.dtype == halves.dtype
+    assert np.array_equal(got, halves)
+
+
+def _values(dtype: type) -> np.ndarray:
+    """[1, 2, 3] values that reach the ends of a type."""
+    if dtype is np.bool_:
+        return np.array([[[True, False, True], [False, False, True]]])
+    ends = np.iinfo(dtype) if np.issubdtype(dtype, np.integer) else np.finfo(dtype)
+    return np.array([[[ends.min, ends.max, 0], [1, 2, 3]]], dtype=dtype)
+
+
+def test_contents_that_are_not_raw(plain_server: ServerProcess) -> None:
+    fields = {
+        "BOOL": ("bool_contents", [True, False, False]),
+        "INT8": ("int_contents", [-128, 127, 0]),
+        "INT16": ("int_contents", [-32768, 32767, 0]),
+        "INT32": ("int_contents", [-(2**31), 2**31 - 1, 0]),
+        "INT64": ("int64_contents", [-(2**63), 2**63 - 1, 0]),
+        "UINT8": ("uint_contents", [255, 0, 1]),
+        "UINT16": ("uint_contents", [65535, 0, 1]),
+        "UINT32": ("uint_contents", [2**32 - 1, 0, 1]),
+        "UINT64": ("uint64_contents", [2**64 - 1, 0, 1]),
+        "FP32": ("fp32_contents", [0.5, -1, 2]),
+        "FP64": ("fp64_contents", [1e300, -1, 2]),
+        "BYTES": ("bytes_contents", [b"a", b"", b"b"]),
+    }
+    request = service_pb2.ModelInferRequest(model_name="contents")
+    for name, (field, values) in fields.items():
+        contents = service_pb2.InferTensorContents(**{field: values})
+        request.inputs.add(name=f"x_{name}", datatype=name, shape=[1, 3], contents=contents)
+    half = service_pb2.ModelInferRequest(model_name="numbers")
+    half.inputs.add(name="x_FP16", datatype="FP16", shape=[1, 3])
+    with grpc.insecure_channel(plain_server.address) as channel:
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        response = stub.ModelInfer(request)
+        code, message = failure(stub.ModelInfer, half)
+    for tensor, data in zip(response.outputs, response.raw_output_contents, strict=True):
+        if tensor.datatype == "BYTES":
+            assert data == b"\1\0\0\0a\0\0\0\0\1\0\0\0b"
+            continue
+        got = np.frombuffer(data, NUMBERS[tensor.datatype][1]).tolist()
+        assert got == fields[tensor.datatype][1], tensor.name
+    assert (code, "raw_input_contents only" in message) == ("INVALID_ARGUMENT", True)
+
+
+def test_raw_text(client: InferenceServerClient) -> None:
+    together = client.infer(MINILM, inputs(text=strings(b"a sentence", "zwölf Wörter".encode())))
+    vectors = together.as_numpy("embedding")
+    assert vectors.shape == (2, 384)
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-5)
+    flat = client.infer(MINILM, inputs(text=strings(b"a sentence", shape=(1,))))
+    assert np.abs(flat.as_numpy("embedding")[0] - vectors[0]).max() <= 1e-5
+    raw = client.infer(MINILM, inputs(text=strings(b"a sentence")), parameters={"normalize": False})
+    assert np.linalg.norm(raw.as_numpy("embedding")) > 1.5
+    each = client.infer(MINILM, inputs(text=strings(b"one two")), parameters={"pooling": "none"})
+    assert each.as_numpy("embedding").shape == (1, 4, 384)
+
+
+def test_raw_images_and_audio(
+    client: InferenceServerClient, images: list[bytes], speech: list[bytes], long_speech: bytes
+) -> None:
+    assert client.infer(RESNET, inputs(image=strings(*images[:2]))).as_numpy("embedding").shape == (
+        2,
+        2048,
+    )
+    sound = strings(speech[0], long_speech)
+    assert client.infer(WHISPER, inputs(audio=sound)).as_numpy("embedding").shape == (2, 512)
+    picture = client.infer(CLIP, inputs(image=strings(images[0]))).as_numpy("embedding")
+    words = client.infer(CLIP, inputs(text=strings(b"a photo"))).as_numpy("embedding")
+    assert picture.shape == words.shape == (1, 512)
+
+
+def test_one_bad_row_fails_its_request_and_no_other(
+    client: InferenceServerClient, images: list[bytes]
+) -> None:
+    bad = strings(images[0], b"no image", images[1], b"no image either")
+    code, message = failure(client.infer, RESNET, inputs(image=bad))
+    assert code == "INVALID_ARGUMENT"
+    assert message.startswith("item 1: ")
+    client.infer(RESNET, inputs(image=strings(images[0])))
+
+
+def test_versions_side_by_side(plain: InferenceServerClient) -> None:
+    zeros = inputs(x=np.zeros((1, 3), dtype=np.float32))
+    for version in ("1", "2", "10"):
+        result = plain.infer("versions", zeros, model_version=version)
+        assert np.array_equal(result.as_numpy("y"), np.full((1, 3), int(version), np.float32))
+        assert result.get_response().model_version == version
+    latest = plain.infer("versions", zeros)
+    assert latest.get_response().model_version == "10"
+    assert plain.get_model_metadata("versions").versions == ["1", "2", "10"]
+
+
+def test_a_graph_without_a_batch_axis_runs_requests_as_they_are(
+    plain: InferenceServerClient,
+) -> None:
+    for name, rows in (("fixed", 2), ("alone", 5)):
+        values = np.arange(rows * 3, dtype=np.float32).reshape(rows, 3)
+        result = plain.infer(name, inputs(x=values))
+        assert np.array_equal(result.as_numpy("y"), values + 1)
+        assert plain.get_model_config(name).config.max_batch_size == 0
+
+
+def test_unknown_parameters_are_ignored(plain: InferenceServerClient) -> None:
+    values = inputs(x=np.zeros((1, 3), dtype=np.float32))
+    result = plain.infer("small", values, parameters={"colour": "green", "size": 3}, priority=2)
+    assert result.as_numpy("y").shape == (1, 3)
+    requested = [InferRequestedOutput("y")]
+    assert plain.infer("small", values, outputs=requested, timeout=10_000_000).as_numpy("y").any()
