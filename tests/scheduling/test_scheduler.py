@@ -20,9 +20,9 @@ def true_seconds(rows: int, positions: int) -> float:
     return FIXED_S + rows * (ROW_S + POSITION_S * positions)
 
 
-def cost_model() -> CostModel:
+def cost_model(speedup: float) -> CostModel:
     shapes = ((1, 8), (1, 100), (4, 8), (4, 50))
-    return CostModel([Sample(*shape, true_seconds(*shape)) for shape in shapes], speedup=1.2)
+    return CostModel([Sample(*shape, true_seconds(*shape)) for shape in shapes], speedup)
 
 
 @dataclass
@@ -31,6 +31,7 @@ class House:
 
     slots: int
     delay_s: float = 0.0
+    speedup: float = 1.2
     now_s: float = 0.0
     running: list[Batch[int]] = field(default_factory=list)
     waiting: dict[int, Entry[int]] = field(default_factory=dict)
@@ -39,7 +40,7 @@ class House:
     def __post_init__(self) -> None:
         self.scheduler: Scheduler[int] = Scheduler(self.slots)
         limits = BatchLimits(LIMITS.max_rows, LIMITS.max_positions, self.delay_s)
-        self.queues = [Queue[int](name, limits, cost_model()) for name in ("a", "b")]
+        self.queues = [Queue[int](name, limits, cost_model(self.speedup)) for name in ("a", "b")]
         for queue in self.queues:
             self.scheduler.add(queue)
         self.submitted = 0
@@ -81,6 +82,8 @@ class House:
     def finish(self, batch: Batch[int]) -> None:
         self.running.remove(batch)
         seconds = true_seconds(batch.rows, batch.longest)
+        if batch.wide:
+            seconds /= self.speedup
         self.now_s += seconds
         self.scheduler.finished(batch, seconds)
 
@@ -129,9 +132,11 @@ _steps = st.lists(
 
 
 @settings(max_examples=400, deadline=None)
-@given(slots=st.integers(1, 3), steps=_steps)
-def test_every_job_is_answered_once_in_a_legal_batch(slots: int, steps: list) -> None:
-    house = House(slots)
+@given(slots=st.integers(1, 3), speedup=st.sampled_from([1.0, 1.2, 2.5]), steps=_steps)
+def test_every_job_is_answered_once_in_a_legal_batch(
+    slots: int, speedup: float, steps: list
+) -> None:
+    house = House(slots, speedup=speedup)
 
     def take() -> None:
         free, waited = house.free_slots(), bool(house.waiting)
@@ -255,7 +260,7 @@ def test_only_jobs_of_one_key_share_a_batch() -> None:
 
 
 def test_two_idle_cores_share_what_waits() -> None:
-    house = House(slots=2)
+    house = House(slots=2, speedup=1.1)
     for _ in range(6):
         house.submit()
     first, second = house.take(), house.take()
@@ -263,6 +268,23 @@ def test_two_idle_cores_share_what_waits() -> None:
     assert second is not None
     assert (first.rows, second.rows) == (3, 3)
     assert not first.wide
+
+
+def test_a_crowd_takes_turns_on_all_cores_where_that_is_as_fast() -> None:
+    house = House(slots=2, speedup=1.8)
+    for _ in range(6):
+        house.submit()
+    first = house.take()
+    assert first is not None
+    assert first.wide
+    assert first.rows == 6
+    for _ in range(4):
+        house.submit()
+    assert house.take() is None
+    house.finish(first)
+    second = house.take()
+    assert second is not None
+    assert (second.wide, second.rows) == (True, 4)
 
 
 def test_a_lone_job_takes_all_cores() -> None:

@@ -19,8 +19,6 @@ import numpy.typing as npt
 # Recent batches that the fit looks at, and how many new ones bring a new fit.
 _MEMORY = 256
 _REFIT_EVERY = 32
-# How much one batch on all cores moves the speed-up that is expected of them.
-_SMOOTHING = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +33,8 @@ class Sample:
 class CostModel:
     """Predicts seconds of compute. Starts from `samples`, at least one; `observe` keeps it current.
 
-    `speedup` is how many times as fast a batch is on all cores as on one.
+    `speedup` is how many times as fast a batch is on all cores as on one; a
+    batch that ran on all is observed as what it would have taken on one.
     """
 
     def __init__(self, samples: Iterable[Sample], speedup: float) -> None:
@@ -56,11 +55,6 @@ class CostModel:
         self._since_fit += 1
         if self._since_fit >= _REFIT_EVERY:
             self._fit()
-
-    def observe_wide(self, sample: Sample) -> None:
-        """Learn from a batch that ran on all cores."""
-        ratio = self.seconds(sample.rows, sample.positions) / sample.seconds
-        self.speedup += _SMOOTHING * (ratio - self.speedup)
 
     def _fit(self) -> None:
         samples = [*self._calibration, *self._recent]

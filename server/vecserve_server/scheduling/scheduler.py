@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Generic
 
-from vecserve_server.scheduling.cost import Sample
+from vecserve_server.scheduling.cost import CostModel, Sample
 from vecserve_server.scheduling.entry import Entry, P, Queue
 from vecserve_server.scheduling.fairness import Turns
 from vecserve_server.scheduling.fill import fill
@@ -26,15 +26,24 @@ from vecserve_server.scheduling.fill import fill
 # Without a deadline a job is due this long after it came: jobs with earlier
 # deadlines overtake it until then, and none that come later.
 _PATIENCE_S = 1.0
-# A lone batch takes all cores if that keeps jobs that come meanwhile waiting no
-# longer than this, or if they could only be for the same graph.
+# A batch takes all cores only if that keeps jobs that come meanwhile waiting
+# hardly longer than this, or if they could only be for the same graph.
 _LONG_WIDE_S = 0.05
-# All cores must be this much faster than one to be worth taking.
-MIN_SPEEDUP = 1.15
-# Where they were not, one lone batch in so many tries again: it may have been a
-# busy moment that was measured.
-_TRY_EVERY = 32
+# All cores must be this much faster than one for a lone batch to take them.
+_MIN_SPEEDUP = 1.15
+# For a crowd to take turns on all cores, rather than a core each, they must do
+# at least this share of what each would do on its own.
+_CROWD_SPEEDUP = 0.6
 _SMOOTHING = 0.1
+
+
+def use_of_cores(cost: CostModel, cores: int) -> str:
+    """Say how batches of a graph will use the cores, for a person."""
+    if cost.speedup >= _CROWD_SPEEDUP * cores:
+        return "short batches take all of them, in turn"
+    if cost.speedup >= _MIN_SPEEDUP:
+        return "a lone batch takes all of them, a crowd one each"
+    return "every batch takes one"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +82,6 @@ class Scheduler(Generic[P]):
         self._order = count()
         # What batches took, over what their jobs would have taken alone.
         self._efficiency = 1.0
-        self._lone_batches = 0
         self.late: deque[Entry[P]] = deque()
         """Entries that cannot make their deadline: take them out and answer them."""
 
@@ -139,41 +147,44 @@ class Scheduler(Generic[P]):
         if leader is None:
             return None
         queue = leader.queue
+        wide = self._goes_wide(leader)
         # Two idle cores share what waits rather than leave one of them idle.
-        share = -(-queue.waiting_rows // self._free_slots)
+        share = queue.waiting_rows if wide else -(-queue.waiting_rows // self._free_slots)
         entries, late = fill(leader, now_s, max(min(share, queue.limits.max_rows), leader.rows))
         for entry in late:
             self._drop(entry)
         alone_s = sum(entry.alone_s for entry in entries)
-        batch = Batch(queue, entries, wide=False)
+        batch = Batch(queue, entries, wide)
         charge = queue.cost.seconds(batch.rows, batch.longest) / alone_s
         self._efficiency += _SMOOTHING * (charge - self._efficiency)
         for entry in entries:
             self._leave(entry, charge_s=entry.alone_s * charge)
         self._turns.charged(leader.lane, alone_s * charge)
-        if self._may_be_wide(batch):
-            batch = Batch(queue, entries, wide=True)
         self._free_slots -= self._slots if batch.wide else 1
         return batch
 
     def finished(self, batch: Batch[P], seconds: float) -> None:
         """Give back the batch's slots and learn from the time it took."""
         self._free_slots += self._slots if batch.wide else 1
-        sample = Sample(batch.rows, batch.longest, seconds)
-        if batch.wide:
-            batch.queue.cost.observe_wide(sample)
-        else:
-            batch.queue.cost.observe(sample)
-
-    def _may_be_wide(self, batch: Batch[P]) -> bool:
-        if self._free_slots < self._slots or self._slots == 1 or self._turns.callers():
-            return False
         cost = batch.queue.cost
-        self._lone_batches += 1
-        if cost.speedup < MIN_SPEEDUP and self._lone_batches % _TRY_EVERY:
+        alone_s = seconds * cost.speedup if batch.wide else seconds
+        cost.observe(Sample(batch.rows, batch.longest, alone_s))
+
+    def _goes_wide(self, leader: Entry[P]) -> bool:
+        """Whether the leader's batch takes all cores.
+
+        Small batches on one core each end at different times, and each freed
+        core starts on the one job that happens to be there: batches stay small.
+        One batch on all cores lets the others gather meanwhile.
+        """
+        if self._free_slots < self._slots or self._slots == 1:
             return False
-        wide_s = cost.seconds(batch.rows, batch.longest) / cost.speedup
-        return wide_s <= _LONG_WIDE_S or len(self._graphs) == 1
+        queue = leader.queue
+        speedup = queue.cost.speedup
+        if leader.alone_s / speedup > _LONG_WIDE_S and len(self._graphs) > 1:
+            return False
+        alone = queue.waiting_rows == leader.rows and self._turns.callers() == 1
+        return speedup >= (_MIN_SPEEDUP if alone else _CROWD_SPEEDUP * self._slots)
 
     def _admit(self, entry: Entry[P]) -> None:
         entry.queue.add(entry)

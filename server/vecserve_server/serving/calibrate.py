@@ -35,9 +35,10 @@ def calibrate(
         # Where one row keeps a core busy for so long, there is nothing to share.
         if samples[-1].seconds > _LONG_S:
             break
-    lone = samples[0]
-    wide_s = _measure(engine, [row_of(lone.positions)], wide=True)
-    return CostModel(samples, speedup=lone.seconds / wide_s)
+    # The last shape has enough to do for several cores.
+    last = samples[-1]
+    wide_s = _measure(engine, [row_of(last.positions)] * last.rows, wide=True)
+    return CostModel(samples, speedup=last.seconds / wide_s)
 
 
 def _measure(engine: Engine, jobs: list[Job], *, wide: bool) -> float:

@@ -20,7 +20,7 @@ from vecserve_server.repository.reader import Bundle, BundleError
 from vecserve_server.scheduling.cost import CostModel
 from vecserve_server.scheduling.entry import BatchLimits
 from vecserve_server.scheduling.runner import Runner
-from vecserve_server.scheduling.scheduler import MIN_SPEEDUP
+from vecserve_server.scheduling.scheduler import use_of_cores
 from vecserve_server.serving.calibrate import calibrate
 from vecserve_server.serving.graph import ServedGraph
 from vecserve_server.serving.probe import check_parity, probe_jobs
@@ -107,11 +107,11 @@ def _explain(name: str, cost: CostModel, machine: Machine) -> None:
         _log.info("%s", row)
         return
     _log.info(
-        "%s; all %d cores are %.1f times as fast: a crowd takes one each, a lone row %s",
+        "%s; all %d cores are %.1f times as fast, so %s",
         row,
         machine.cores,
         cost.speedup,
-        "may take all" if cost.speedup >= MIN_SPEEDUP else "one",
+        use_of_cores(cost, machine.cores),
     )
 
 
