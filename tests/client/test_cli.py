@@ -52,6 +52,8 @@ class Command:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            # A shell's background job ignores Ctrl-C, and hands that down to its children.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             env=self._environment,
             cwd=self._folder,
         )
