@@ -16,8 +16,9 @@ from vecserve_server.api.answer import Answerer, Order
 from vecserve_server.api.caller import Caller
 from vecserve_server.api.convert import to_error_result
 from vecserve_server.api.parse import Malformed
+from vecserve_server.api.reading import read_until_stopped
 from vecserve_server.api.split import messages_of, pieces_of
-from vecserve_server.errors import DuplicateItem, InvalidItem, ServingError, ShuttingDown
+from vecserve_server.errors import DuplicateItem, InvalidItem, ServingError
 from vecserve_server.serving.tower import Timings
 
 ItemResult = embedding_pb2.ItemResult
@@ -49,7 +50,7 @@ class EmbedStream:
 
     async def serve(self) -> ServingError | None:
         """Answer all that the client sends; return why reading stopped, if not by its end."""
-        reader = asyncio.create_task(self._read_until_stopped())
+        reader = asyncio.create_task(read_until_stopped(self._read(), self._stopping))
         reader.add_done_callback(lambda _: self._news.set())
         try:
             while not (reader.done() and not self._tasks and not self._outbox):
@@ -61,22 +62,6 @@ class EmbedStream:
             reader.cancel()
             for task in self._tasks:
                 task.cancel()
-
-    async def _read_until_stopped(self) -> ServingError | None:
-        """Read until the client's end, a broken message, or shutdown."""
-        reading = asyncio.create_task(self._read())
-        stopping = asyncio.create_task(self._stopping.wait())
-        try:
-            await asyncio.wait({reading, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if reading.done():
-                return reading.result()
-            return ShuttingDown(
-                "SHUTTING_DOWN",
-                "the server is shutting down; send the items without an answer elsewhere",
-            )
-        finally:
-            reading.cancel()
-            stopping.cancel()
 
     async def _read(self) -> ServingError | None:
         first = True

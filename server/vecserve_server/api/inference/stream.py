@@ -17,7 +17,8 @@ from vecserve_server.api.caller import Caller
 from vecserve_server.api.inference.answer import TensorAnswerer
 from vecserve_server.api.inference.stubs import grpc_service_pb2 as pb
 from vecserve_server.api.parse import Malformed
-from vecserve_server.errors import InvalidItem, ServingError, ShuttingDown
+from vecserve_server.api.reading import read_until_stopped
+from vecserve_server.errors import InvalidItem, ServingError
 from vecserve_server.serving.budget import ByteBudget
 
 # A client that sends it as "true" wants errors as the stream's status.
@@ -59,7 +60,7 @@ class InferStream:
 
     async def serve(self) -> ServingError | None:
         """Answer all that the client sends; return why it ended, if not by the client's end."""
-        reader = asyncio.create_task(self._read_until_stopped())
+        reader = asyncio.create_task(read_until_stopped(self._read(), self._stopping))
         reader.add_done_callback(lambda _: self._news.set())
         try:
             while True:
@@ -96,22 +97,6 @@ class InferStream:
         self._bytes.give_back(pending.size)
         self._places.release()
         return None
-
-    async def _read_until_stopped(self) -> ServingError | None:
-        """Read until the client's end, a broken message, or shutdown."""
-        reading = asyncio.create_task(self._read())
-        stopping = asyncio.create_task(self._stopping.wait())
-        try:
-            await asyncio.wait({reading, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if reading.done():
-                return reading.result()
-            return ShuttingDown(
-                "SHUTTING_DOWN",
-                "the server is shutting down; send the requests without a response elsewhere",
-            )
-        finally:
-            reading.cancel()
-            stopping.cancel()
 
     async def _read(self) -> ServingError | None:
         while (request := await self._context.read()) is not grpc.aio.EOF:
