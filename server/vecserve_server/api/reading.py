@@ -18,7 +18,7 @@ async def read_until_stopped(
             return reading.result()
         return ShuttingDown(
             "SHUTTING_DOWN",
-            "the server is shutting down; send what has no answer elsewhere",
+            "the server is shutting down; send items without an answer elsewhere",
         )
     finally:
         reading.cancel()
