@@ -43,7 +43,7 @@ def _us_an_item(callers: int) -> float:
         assert batch
         seconds = cost.seconds(batch.rows, batch.longest)
         now += seconds
-        scheduler.finished(batch, seconds)
+        scheduler.finished(batch, seconds, now)
         for _ in batch.entries:
             submit()
         taken += batch.rows

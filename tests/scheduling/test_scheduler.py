@@ -1,5 +1,6 @@
 """The scheduler's promises, over random arrivals, lengths, deadlines, cancellations and runs."""
 
+import dataclasses
 from dataclasses import dataclass, field
 
 import pytest
@@ -13,6 +14,8 @@ from vecserve_server.scheduling.scheduler import Batch, Scheduler
 
 LIMITS = BatchLimits(max_rows=8, max_positions=400)
 FIXED_S, ROW_S, POSITION_S = 0.002, 0.0002, 0.0001
+# The longest that callers on their way back are awaited.
+PATIENCE_S = 0.01
 
 
 def true_seconds(rows: int, positions: int) -> float:
@@ -30,17 +33,19 @@ class House:
     """A scheduler with two queues, a clock, and what happened."""
 
     slots: int
-    delay_s: float = 0.0
+    limits: BatchLimits = LIMITS
     speedup: float = 1.2
     now_s: float = 0.0
+    ended_s: float = 0.0
     running: list[Batch[int]] = field(default_factory=list)
     waiting: dict[int, Entry[int]] = field(default_factory=dict)
     done: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.scheduler: Scheduler[int] = Scheduler(self.slots)
-        limits = BatchLimits(LIMITS.max_rows, LIMITS.max_positions, self.delay_s)
-        self.queues = [Queue[int](name, limits, cost_model(self.speedup)) for name in ("a", "b")]
+        self.queues = [
+            Queue[int](name, self.limits, cost_model(self.speedup)) for name in ("a", "b")
+        ]
         for queue in self.queues:
             self.scheduler.add(queue)
         self.submitted = 0
@@ -85,15 +90,34 @@ class House:
         if batch.wide:
             seconds /= self.speedup
         self.now_s += seconds
-        self.scheduler.finished(batch, seconds)
+        self.ended_s = self.now_s
+        self.scheduler.finished(batch, seconds, self.now_s)
 
     def run_all(self) -> list[Batch[int]]:
         """Run, one batch at a time, until nothing waits; return the batches."""
         batches = []
-        while batch := self.take():
-            batches.append(batch)
-            self.finish(batch)
-        return batches
+        while True:
+            while batch := self.take():
+                batches.append(batch)
+                self.finish(batch)
+            if not self.waiting:
+                return batches
+            self.wait()
+
+    def wait(self) -> None:
+        """Let the time pass for which the scheduler holds jobs back."""
+        wake_s = self.scheduler.next_wake_s()
+        assert wake_s is not None
+        self.now_s = wake_s
+
+    def take_soon(self) -> Batch[int]:
+        """Take the next batch, once callers who were just answered are awaited no longer."""
+        batch = self.take()
+        if batch is None:
+            self.wait()
+            batch = self.take()
+        assert batch is not None
+        return batch
 
     def free_slots(self) -> int:
         return self.slots - sum(self.slots if batch.wide else 1 for batch in self.running)
@@ -141,8 +165,12 @@ def test_every_job_is_answered_once_in_a_legal_batch(
     def take() -> None:
         free, waited = house.free_slots(), bool(house.waiting)
         batch = house.take()
-        # Work-conserving: without a batch there is no slot or nothing waits (any more).
-        assert batch is not None or free == 0 or not house.waiting
+        # Work-conserving: without a batch there is no slot, or nothing waits (any more),
+        # or callers just answered are on their way back.
+        wake_s = house.scheduler.next_wake_s()
+        if batch is None and free and house.waiting:
+            assert wake_s is not None
+            assert house.now_s < wake_s <= house.ended_s + PATIENCE_S
         if batch is None:
             return
         assert free > 0
@@ -169,6 +197,8 @@ def test_every_job_is_answered_once_in_a_legal_batch(
     while house.waiting or house.running:
         if house.running:
             house.finish(house.running[0])
+        else:
+            house.now_s = max(house.now_s, house.scheduler.next_wake_s() or 0.0)
         take()
     assert len(house.done) == len(set(house.done))
 
@@ -282,8 +312,7 @@ def test_a_crowd_takes_turns_on_all_cores_where_that_is_as_fast() -> None:
         house.submit()
     assert house.take() is None
     house.finish(first)
-    second = house.take()
-    assert second is not None
+    second = house.take_soon()
     assert (second.wide, second.rows) == (True, 4)
 
 
@@ -296,7 +325,97 @@ def test_a_lone_job_takes_all_cores() -> None:
     house.submit()
     assert house.take() is None
     house.finish(batch)
+    house.take_soon()
+
+
+def test_callers_in_a_loop_stay_together() -> None:
+    """The first of them to be back does not start alone, and leave the others behind."""
+    house = House(slots=2, speedup=1.8)
+    for number in range(5):
+        house.submit(caller=f"loop-{number}")
+    for _ in range(20):
+        batch = house.take()
+        assert batch is not None
+        assert (batch.wide, batch.rows) == (True, 5)
+        house.finish(batch)
+        for number in range(5):
+            house.now_s += 0.0001
+            assert house.take() is None
+            house.submit(caller=f"loop-{number}")
+
+
+def test_cores_share_a_loop_evenly() -> None:
+    """However few came first: what waits and what runs is split anew each time."""
+    house = House(slots=2, speedup=0.9)
+    house.submit()
+    first = house.take()
+    for _ in range(7):
+        house.submit()
+    second = house.take()
+    assert first is not None
+    assert second is not None
+    for _ in range(20):
+        house.finish(first)
+        for _ in range(first.rows):
+            house.submit()
+        first, second = second, house.take()
+        assert second is not None
+    assert (first.rows, second.rows) == (4, 4)
+
+
+def test_who_does_not_come_back_is_not_awaited_for_long() -> None:
+    house = House(slots=1)
+    waits = 0
+    for number in range(64):
+        for one in range(4):
+            house.submit(caller=f"{number}-{one}")
+        batch = house.take()
+        if batch is None:
+            waits += 1
+            batch = house.take_soon()
+        house.finish(batch)
+        house.submit(caller=f"late-{number}")
+        batch = house.take()
+        if batch is None:
+            waits += 1
+            batch = house.take_soon()
+        house.finish(batch)
+        house.now_s += 0.02
+    assert waits < 20
+
+
+def test_nobody_waits_for_the_callers_of_another_graph() -> None:
+    house = House(slots=1)
+    house.submit()
+    house.submit()
+    batch = house.take()
+    assert batch is not None
+    house.finish(batch)
+    house.submit(queue=0)
+    house.submit(queue=1)
     assert house.take() is not None
+
+
+def test_nobody_waits_for_company_past_the_own_deadline() -> None:
+    house = House(slots=1)
+    for _ in range(4):
+        house.submit(100)
+    batch = house.take()
+    assert batch is not None
+    house.finish(batch)
+    tight = true_seconds(1, 10) + 0.001
+    house.submit(10, within_s=tight)
+    assert house.take() is not None
+
+
+def test_a_lone_caller_is_not_protected_from_the_own_bulk() -> None:
+    house = House(slots=1, limits=BatchLimits(max_rows=64, max_positions=4000))
+    for _ in range(2 * BULK_ROWS):
+        house.submit()
+    assert {entry.lane for entry in house.waiting.values()} == set(Lane)
+    batch = house.take()
+    assert batch is not None
+    assert batch.rows == 2 * BULK_ROWS
 
 
 def test_a_long_job_leaves_a_core_to_other_graphs() -> None:
@@ -341,7 +460,7 @@ def test_what_cannot_be_in_time_is_refused_at_the_door_or_dropped_before_it_cost
 
 
 def test_a_queue_with_a_delay_waits_for_company() -> None:
-    house = House(slots=1, delay_s=0.01)
+    house = House(slots=1, limits=dataclasses.replace(LIMITS, delay_s=0.01))
     house.submit()
     assert house.take() is None
     assert house.scheduler.next_wake_s() == pytest.approx(0.01)

@@ -49,6 +49,11 @@ class CostModel:
         a, b, c, d = self._terms
         return a + rows * (b + positions * (c + positions * d))
 
+    @property
+    def fixed_s(self) -> float:
+        """What every batch costs, however small, in seconds on one core."""
+        return self._terms[0]
+
     def observe(self, sample: Sample) -> None:
         """Learn from a batch that ran on one core."""
         self._recent.append(sample)

@@ -8,6 +8,7 @@ from enum import IntEnum
 from typing import Generic, TypeVar
 
 from vecserve_server.scheduling.cost import CostModel
+from vecserve_server.scheduling.returning import Returning
 
 P = TypeVar("P")
 
@@ -117,12 +118,18 @@ class LengthIndex(Generic[P]):
 
 @dataclass(slots=True, eq=False)
 class Queue(Generic[P]):
-    """What waits for one graph. `held` are entries that wait for company first."""
+    """What waits for one graph. `held` are entries that wait for company first.
+
+    `slots` are those its batches hold now, `running_rows` the rows in them.
+    """
 
     name: str
     limits: BatchLimits
     cost: CostModel
     waiting_rows: int = 0
+    running_rows: int = 0
+    slots: int = 0
+    returning: Returning = field(default_factory=Returning)
     held: deque[Entry[P]] = field(default_factory=deque)
     _indexes: dict[tuple[Hashable, ...], LengthIndex[P]] = field(default_factory=dict)
 

@@ -25,6 +25,10 @@ def fill(leader: Entry[P], now_s: float, max_rows: int) -> tuple[list[Entry[P]],
     batch.take_from(leader.lane, _MAX_BATCH_S, leader.terms.caller)
     batch.take_from(leader.lane, _MAX_BATCH_S)
     if leader.lane is Lane.INTERACTIVE:
+        # One who has so much waiting that part of it counts as bulk, and shares
+        # the batch with nobody, is not to be protected from the own bulk.
+        if leader.terms.lane is None and batch.is_of(leader.terms.caller):
+            batch.take_from(Lane.BULK, _MAX_BATCH_S, leader.terms.caller)
         batch.take_from(Lane.BULK, min(_MAX_BATCH_S, _BULK_STRETCH * batch.seconds))
     else:
         batch.take_from(Lane.INTERACTIVE, _MAX_BATCH_S)
@@ -45,6 +49,10 @@ class _Filling(Generic[P]):
         self._longest = leader.positions
         self._now_s = now_s
         self._max_rows = max_rows
+
+    def is_of(self, caller: Hashable) -> bool:
+        """Whether nobody else's entries are in it."""
+        return all(entry.terms.caller == caller for entry in self.entries)
 
     def take_from(self, lane: Lane, max_s: float, caller: Hashable | None = None) -> None:
         """Take the entries of a lane that fit, of one caller or of all, nearest in length first."""

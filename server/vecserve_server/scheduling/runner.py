@@ -156,7 +156,7 @@ class Runner:
         started_s: float,
         ended_s: float,
     ) -> None:
-        self._scheduler.finished(batch, ended_s - started_s)
+        self._scheduler.finished(batch, ended_s - started_s, time.perf_counter())
         self._start_batches()
         for entry, output in zip(batch.entries, outputs, strict=True):
             outcome = entry.payload.outcome

@@ -4,7 +4,8 @@ One scheduler serves all models. A slot is a core: a narrow batch takes one, a
 wide batch all, so models share the cores instead of oversubscribing them.
 
 - Work-conserving: with a free slot and a waiting job there is a batch, but for
-  queues that ask for a delay.
+  queues that ask for a delay, and while callers who were just answered are on
+  their way back (see `returning`).
 - Fair: see `fairness`. The job whose turn it is leads the next batch.
 - Of one caller's jobs the earliest due goes first: by its deadline, or by its
   age where it has none or a late one, so nothing starves.
@@ -31,9 +32,11 @@ _PATIENCE_S = 1.0
 _LONG_WIDE_S = 0.05
 # All cores must be this much faster than one for a lone batch to take them.
 _MIN_SPEEDUP = 1.15
-# For a crowd to take turns on all cores, rather than a core each, they must do
-# at least this share of what each would do on its own.
+# For a crowd to share batches on all cores, rather than have a core each, those
+# must do this share of what each would do on its own, and what every batch
+# costs, however small, must be this share of what a job costs alone.
 _CROWD_SPEEDUP = 0.6
+_CROWD_FIXED_COST = 0.25
 _SMOOTHING = 0.1
 
 
@@ -77,7 +80,9 @@ class Scheduler(Generic[P]):
         self._slots = slots
         self._free_slots = slots
         self._turns: Turns[P] = Turns()
+        self._waiting_rows = 0
         self._held: list[Queue[P]] = []
+        self._awaited_s: float | None = None
         self._graphs: set[Queue[P]] = set()
         self._order = count()
         # What batches took, over what their jobs would have taken alone.
@@ -108,6 +113,8 @@ class Scheduler(Generic[P]):
         entry.waiting = True
         queue = entry.queue
         queue.waiting_rows += entry.rows
+        self._waiting_rows += entry.rows
+        queue.returning.came(entry.rows, now_s)
         if not queue.limits.delay_s:
             self._admit(entry)
             return
@@ -131,12 +138,17 @@ class Scheduler(Generic[P]):
 
     def next_wake_s(self) -> float | None:
         """Return when a job that is held back must be let go, or None."""
-        return min(
-            (queue.held[0].arrived_s + queue.limits.delay_s for queue in self._held), default=None
-        )
+        ends = [queue.held[0].arrived_s + queue.limits.delay_s for queue in self._held]
+        if self._awaited_s is not None:
+            ends.append(self._awaited_s)
+        return min(ends, default=None)
 
     def next_batch(self, now_s: float) -> Batch[P] | None:
-        """Take the next batch and its slots, or None if there is no slot or no job."""
+        """Take the next batch and its slots, or None if there is no slot or no job.
+
+        None also while it is worth to wait for more, until `next_wake_s` at most.
+        """
+        self._awaited_s = None
         if not self._free_slots:
             return None
         self._release_held(now_s)
@@ -148,9 +160,11 @@ class Scheduler(Generic[P]):
             return None
         queue = leader.queue
         wide = self._goes_wide(leader)
-        # Two idle cores share what waits rather than leave one of them idle.
-        share = queue.waiting_rows if wide else -(-queue.waiting_rows // self._free_slots)
-        entries, late = fill(leader, now_s, max(min(share, queue.limits.max_rows), leader.rows))
+        if self._is_worth_waiting(leader, wide, now_s):
+            self._awaited_s = queue.returning.until_s
+            return None
+        share = self._share(queue, wide)
+        entries, late = fill(leader, now_s, max(share, leader.rows))
         for entry in late:
             self._drop(entry)
         alone_s = sum(entry.alone_s for entry in entries)
@@ -160,31 +174,61 @@ class Scheduler(Generic[P]):
         for entry in entries:
             self._leave(entry, charge_s=entry.alone_s * charge)
         self._turns.charged(leader.lane, alone_s * charge)
-        self._free_slots -= self._slots if batch.wide else 1
+        self._occupy(batch, 1)
         return batch
 
-    def finished(self, batch: Batch[P], seconds: float) -> None:
+    def finished(self, batch: Batch[P], seconds: float, now_s: float) -> None:
         """Give back the batch's slots and learn from the time it took."""
-        self._free_slots += self._slots if batch.wide else 1
+        self._occupy(batch, -1)
         cost = batch.queue.cost
         alone_s = seconds * cost.speedup if batch.wide else seconds
         cost.observe(Sample(batch.rows, batch.longest, alone_s))
+        batch.queue.returning.answered(batch.rows, seconds, now_s)
+
+    def _occupy(self, batch: Batch[P], sign: int) -> None:
+        slots = sign * (self._slots if batch.wide else 1)
+        self._free_slots -= slots
+        batch.queue.slots += slots
+        batch.queue.running_rows += sign * batch.rows
+
+    def _share(self, queue: Queue[P], wide: bool, expected: int = 0) -> int:
+        """Return how many rows a batch should have, if `expected` more come.
+
+        A wide one takes all. Narrow ones of equal size on every core beat a
+        large one beside crumbs.
+        """
+        rows = queue.waiting_rows + expected
+        if not wide:
+            rows = -(-(rows + queue.running_rows) // (queue.slots + self._free_slots))
+        return min(rows, queue.limits.max_rows)
+
+    def _is_worth_waiting(self, leader: Entry[P], wide: bool, now_s: float) -> bool:
+        """Whether callers that are about to return would make the batch larger."""
+        queue = leader.queue
+        if queue.waiting_rows < self._waiting_rows or leader.is_late(queue.returning.until_s):
+            return False
+        expected = queue.returning.expected(now_s)
+        return expected > 0 and queue.waiting_rows < self._share(queue, wide, expected)
 
     def _goes_wide(self, leader: Entry[P]) -> bool:
         """Whether the leader's batch takes all cores.
 
-        Small batches on one core each end at different times, and each freed
-        core starts on the one job that happens to be there: batches stay small.
-        One batch on all cores lets the others gather meanwhile.
+        Short jobs of several callers gain most from company, and those on one
+        core each would end at different times and never meet. Long ones gain
+        nothing from it, and cores are used best by one each.
         """
         if self._free_slots < self._slots or self._slots == 1:
             return False
-        queue = leader.queue
-        speedup = queue.cost.speedup
-        if leader.alone_s / speedup > _LONG_WIDE_S and len(self._graphs) > 1:
+        cost = leader.queue.cost
+        if leader.alone_s / cost.speedup > _LONG_WIDE_S and len(self._graphs) > 1:
             return False
-        alone = queue.waiting_rows == leader.rows and self._turns.callers() == 1
-        return speedup >= (_MIN_SPEEDUP if alone else _CROWD_SPEEDUP * self._slots)
+        if leader.queue.waiting_rows == leader.rows and self._turns.callers() == 1:
+            return cost.speedup >= _MIN_SPEEDUP
+        mean_s = self._turns.total_cost_s / self._waiting_rows
+        return (
+            cost.speedup >= _CROWD_SPEEDUP * self._slots
+            and cost.fixed_s >= _CROWD_FIXED_COST * mean_s
+        )
 
     def _admit(self, entry: Entry[P]) -> None:
         entry.queue.add(entry)
@@ -210,6 +254,7 @@ class Scheduler(Generic[P]):
         entry.waiting = False
         queue = entry.queue
         queue.waiting_rows -= entry.rows
+        self._waiting_rows -= entry.rows
         if entry.admitted:
             queue.remove(entry)
             self._turns.remove(entry, charge_s)
