@@ -12,8 +12,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tritonclient.grpc import InferenceServerClient
 
 from tests.contract import requests as typed
+from tests.contract.oip.requests import MINILM, failure, inputs, strings
 from tests.oip.graphs import add, save
-from tests.oip.requests import MINILM, failure, inputs, strings
 from tests.server_process import ServerProcess, run_server
 from vecserve.v1 import embedding_pb2
 from vecserve.v1.embedding_pb2_grpc import EmbeddingServiceStub
