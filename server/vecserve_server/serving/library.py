@@ -119,9 +119,9 @@ class Library:
             self._refuse_taken_names(version)
             self._versions[found.name, found.version] = version
             if isinstance(found, Bundle):
-                self.models.add(Model(found.manifest))
+                self.models.put(Model(found.manifest))
             for name in version.names:
-                self.catalog.remove(name, found.version, "is still loading; try again in seconds")
+                self.catalog.withdraw(name, found.version, "is still loading; try again in seconds")
         return len(self._versions)
 
     async def load_all(self) -> None:
@@ -268,7 +268,7 @@ class Library:
         version.service = service
         version.state = State.READY
         if isinstance(version.found, Bundle):
-            self.models.add(Model(version.found.manifest, service.towers))
+            self.models.put(Model(version.found.manifest, service.towers))
         for model in service.models:
             self.catalog.put(model)
         for graph in service.graphs:
@@ -282,7 +282,7 @@ class Library:
         if isinstance(found, Bundle):
             self.models.remove(found.name, found.version)
         for name in version.names:
-            self.catalog.remove(name, found.version, why)
+            self.catalog.withdraw(name, found.version, why)
         version.state = State.UNLOADING
         service, version.service = version.service, None
 
