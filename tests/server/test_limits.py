@@ -10,6 +10,7 @@ from grpc_status import rpc_status
 from tests.contract.requests import (
     MINILM,
     RESNET,
+    WHISPER,
     error,
     image,
     refused,
@@ -27,6 +28,11 @@ def test_a_text_over_the_byte_limit(stub: EmbeddingServiceStub) -> None:
     code, _, sentence = error(result_of(stub, MINILM, text("a", "x" * (1024 * 1024 + 1))))
     assert code == "INVALID_ARGUMENT"
     assert "1048576" in sentence.replace(",", "")
+
+
+def test_the_longest_audio_is_half_an_hour(stub: EmbeddingServiceStub) -> None:
+    model = stub.GetModel(pb.GetModelRequest(model=WHISPER)).model
+    assert model.modalities[0].max_seconds == 1800
 
 
 def test_a_full_queue_refuses_and_says_when_to_come_back(
