@@ -109,9 +109,13 @@ def test_an_ordered_stream_keeps_the_order_of_its_items(
 def test_ordered_is_read_from_the_first_message_only(
     stub: EmbeddingServiceStub, speech: list[bytes]
 ) -> None:
-    messages = [message(WHISPER, audio("slow", speech[0])), message(MINILM, text("fast"))]
-    messages[1].ordered = True
-    assert [result.item_id for result in stream(stub, messages)] == ["fast", "slow"]
+    messages = [
+        message(MINILM, text("first")),
+        message(WHISPER, audio("slow", speech[0])),
+        message(MINILM, text("fast")),
+    ]
+    messages[1].ordered = messages[2].ordered = True
+    assert [result.item_id for result in stream(stub, messages)] == ["first", "fast", "slow"]
 
 
 def test_a_second_item_of_an_unanswered_id_is_refused_and_the_first_answered(
