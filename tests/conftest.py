@@ -16,6 +16,14 @@ ROOT = Path(__file__).parent.parent
 MODELS = ("all-MiniLM-L6-v2", "clip-vit-base-patch32", "resnet-50", "whisper-base")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--server",
+        metavar="HOST:PORT",
+        help="a running server of the four bundles, of any make, for tests/contract",
+    )
+
+
 @pytest.fixture(scope="session")
 def repository() -> Path:
     """The model repository that `make export` fills."""
@@ -68,7 +76,7 @@ def long_speech(speech: list[bytes]) -> bytes:
 
 @pytest.fixture(scope="session")
 def server(repository: Path) -> Iterator[ServerProcess]:
-    """One server for all tests that do not stop it."""
+    """Our server, one for all tests that do not stop it."""
     with ServerProcess(repository) as process:
         yield process
         log = process.log
@@ -76,14 +84,18 @@ def server(repository: Path) -> Iterator[ServerProcess]:
 
 
 @pytest.fixture(scope="session")
-def server_address(server: ServerProcess) -> str:
-    """Where it listens."""
+def server_address(request: pytest.FixtureRequest) -> str:
+    """Where a server of the four bundles listens: the one given, or else ours."""
+    given: str | None = request.config.getoption("--server")
+    if given:
+        return given
+    server: ServerProcess = request.getfixturevalue("server")
     return server.address
 
 
 @pytest.fixture
 def channel(server_address: str) -> Iterator[grpc.Channel]:
-    """A channel to the shared server, with gRPC's default limits."""
+    """A channel to that server, with gRPC's default limits."""
     with grpc.insecure_channel(server_address) as channel:
         yield channel
 

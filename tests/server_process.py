@@ -5,7 +5,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable
+import urllib.request
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 STOP_TIMEOUT_S = 60
@@ -65,6 +66,17 @@ class ServerProcess:
     def metrics_url(self) -> str:
         """Where Prometheus scrapes."""
         return self.wait_for_log(r"metrics on (\S+)")[1]
+
+    def metric(self, name: str) -> Callable[[], float]:
+        """Return a function that reads the metric of this name and labels; 0 if there is none."""
+
+        def read() -> float:
+            with urllib.request.urlopen(self.metrics_url) as response:
+                lines = response.read().decode().splitlines()
+            values = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+            return float(values.get(name, 0))
+
+        return read
 
     def wait_for_log(self, pattern: str) -> re.Match[str]:
         """Return the pattern's match in the log once it is there; fail if the server ends first."""

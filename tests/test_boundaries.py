@@ -22,8 +22,13 @@ FORBIDDEN = {
     "server/vecserve_server/scheduling": PROTOBUF,
     "server/vecserve_server/serving": PROTOBUF,
     "export/vecserve_export": ("vecserve", "vecserve_server"),
+    # The rules of the protocol: any server must be able to run them.
+    "tests/contract": ("tests", "vecserve", "vecserve_server", "subprocess", "urllib"),
 }
-ALLOWED = {"export/vecserve_export": (MANIFEST,)}
+ALLOWED = {
+    "export/vecserve_export": (MANIFEST,),
+    "tests/contract": ("tests.contract", "vecserve.v1"),
+}
 
 
 def imports_of(path: Path) -> set[str]:

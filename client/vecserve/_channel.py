@@ -18,3 +18,16 @@ OPTIONS = (
     ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
     ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
 )
+
+
+def target(address: str) -> str:
+    """Return what gRPC calls an address, or several with commas between."""
+    if "," not in address:
+        return address
+    return ("ipv6:" if address.startswith("[") else "ipv4:") + address
+
+
+def options(*, round_robin: bool) -> list[tuple[str, int | str]]:
+    """Return a channel's options: with `round_robin`, each call goes to the next server."""
+    policy = [("grpc.lb_policy_name", "round_robin")] if round_robin else []
+    return [*OPTIONS, *policy]

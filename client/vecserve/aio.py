@@ -41,10 +41,14 @@ class AsyncClient:
     loop: it should not block.
     """
 
-    def __init__(self, address: str = _channel.DEFAULT_ADDRESS) -> None:
-        """Open a connection to `address`, host:port. Nothing is sent yet."""
+    def __init__(
+        self, address: str = _channel.DEFAULT_ADDRESS, *, round_robin: bool = False
+    ) -> None:
+        """Open a connection to `address`, or connections to all it names, as `Client` does."""
         self.address = address
-        self._channel = grpc.aio.insecure_channel(address, options=_channel.OPTIONS)
+        self._channel = grpc.aio.insecure_channel(
+            _channel.target(address), options=_channel.options(round_robin=round_robin)
+        )
         self._stub = embedding_pb2_grpc.EmbeddingServiceStub(self._channel)
         self._models: dict[tuple[str, str | None], ModelInfo] = {}
 

@@ -33,10 +33,21 @@ class Client:
     if `timeout` seconds pass first, and ServerError if the server fails.
     """
 
-    def __init__(self, address: str = _channel.DEFAULT_ADDRESS) -> None:
-        """Open a connection to `address`, host:port. Nothing is sent yet."""
+    def __init__(
+        self, address: str = _channel.DEFAULT_ADDRESS, *, round_robin: bool = False
+    ) -> None:
+        """Open a connection to `address`, host:port. Nothing is sent yet.
+
+        With `round_robin`, connections to all servers that `address` names:
+        several IP addresses, "10.0.0.1:8001,10.0.0.2:8001", or a name that has
+        an address a server, "dns:///vecserve.example:8001". Each call, and each
+        stream as a whole, then goes to the next of those that can be reached.
+        Without it, all goes to the first that can.
+        """
         self.address = address
-        self._channel = grpc.insecure_channel(address, options=_channel.OPTIONS)
+        self._channel = grpc.insecure_channel(
+            _channel.target(address), options=_channel.options(round_robin=round_robin)
+        )
         self._stub = embedding_pb2_grpc.EmbeddingServiceStub(self._channel)
         self._models: dict[tuple[str, str | None], ModelInfo] = {}
 

@@ -1,7 +1,7 @@
 """Everything that can go wrong, in one tree.
 
     VecserveError
-    ├── ServerUnavailable   no server there, or it shut down: start one, try again
+    ├── ServerUnavailable   no server there, or it shut down or was lost: start one, try again
     ├── DeadlineExceeded    no answer within `timeout`
     ├── ModelNotFound       no such model or version: see `models()`
     ├── InvalidRequest      the server refused what was asked: change it
@@ -31,15 +31,24 @@ _STATUS_KEY = "grpc-status-details-bin"
 """Trailing metadata in which gRPC servers send a google.rpc.Status."""
 
 
+_TOO_OLD = "max connection age"
+"""What gRPC says when a server with --max-connection-age-s cuts a call off."""
+
+_LOST = ("Stream removed", "Socket closed", "Broken pipe", "Connection reset", "stream ended")
+"""What gRPC, and `vecserve.aio`, say of a connection that broke during a call."""
+
+_AGAIN = "embedding keeps no state, so what has no result may be sent again"
+
+
 class VecserveError(Exception):
     """The base of all errors of this package."""
 
 
 class ServerUnavailable(VecserveError):
-    """No server answers at the address, or it is shutting down.
+    """No server answers at the address, it is shutting down, or the connection ended.
 
-    `unanswered` is how many items of a stream were taken and got no answer; the
-    server did not embed them.
+    `unanswered` is how many items of a stream were taken and got no answer. They
+    may be sent again: embedding keeps no state.
     """
 
     def __init__(self, message: str, unanswered: int = 0) -> None:
@@ -121,6 +130,18 @@ def from_rpc(address: str, error: grpc.RpcError, unanswered: int = 0) -> Vecserv
     match code:
         case grpc.StatusCode.UNAVAILABLE if _from_vecserve(error):
             return ServerUnavailable(f"{address}: {details}{lost}", unanswered)
+        case grpc.StatusCode.UNAVAILABLE if _TOO_OLD in details:
+            return ServerUnavailable(
+                f"{address} ended the connection for its age{lost}: its --max-connection-age-s and "
+                f"--shutdown-grace-s passed while the call was open; {_AGAIN} by a new call",
+                unanswered,
+            )
+        case grpc.StatusCode.UNAVAILABLE if any(sign in details for sign in _LOST):
+            return ServerUnavailable(
+                f"the connection to {address} was lost{lost}: {_AGAIN} once a server is there "
+                f"({details})",
+                unanswered,
+            )
         case grpc.StatusCode.UNAVAILABLE:
             return ServerUnavailable(
                 f"no server answers at {address}{lost}: start one with `vecserve-server`, "

@@ -7,7 +7,10 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from vecserve_server.pipelines.base import Limits
+
 CORES = os.cpu_count() or 1
+_LIMITS = Limits()
 
 
 class ServerConfig(BaseSettings):
@@ -74,11 +77,18 @@ class ServerConfig(BaseSettings):
     max_message_mb: int = Field(
         default=64, ge=1, le=2047, description="largest request message accepted, in MiB"
     )
-    max_text_kb: int = Field(default=1024, ge=1, description="longest text accepted, in KiB")
-    max_image_megapixels: int = Field(
-        default=64, ge=1, le=89, description="largest image accepted, in millions of pixels"
+    max_text_kb: int = Field(
+        default=_LIMITS.max_text_bytes // 1024, ge=1, description="longest text accepted, in KiB"
     )
-    max_audio_s: float = Field(default=1800, gt=0, description="longest audio accepted, in seconds")
+    max_image_megapixels: int = Field(
+        default=_LIMITS.max_image_pixels // 1_000_000,
+        ge=1,
+        le=89,
+        description="largest image accepted, in millions of pixels",
+    )
+    max_audio_s: float = Field(
+        default=_LIMITS.max_audio_s, gt=0, description="longest audio accepted, in seconds"
+    )
     shutdown_grace_s: float = Field(
         default=30, ge=0, description="how long accepted items may take after SIGTERM, in seconds"
     )

@@ -1,12 +1,15 @@
 """Failures of the whole call: each has its class and says what to do."""
 
 import pickle
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import grpc
 import pytest
 
+from tests.server_process import ServerProcess
 from vecserve import (
     Client,
     DeadlineExceeded,
@@ -51,6 +54,47 @@ def test_another_server(server_address: str) -> None:
         other.stop(None).wait()
     copy = pickle.loads(pickle.dumps(caught.value))
     assert (str(copy), copy.code) == (str(caught.value), "UNIMPLEMENTED")
+
+
+@pytest.fixture
+def open_stream() -> Iterator[Callable[[], Iterator[str]]]:
+    """Items that stay open after the first until the test ends."""
+    done = threading.Event()
+
+    def items() -> Iterator[str]:
+        yield "a text"
+        done.wait()
+
+    yield items
+    done.set()
+
+
+def test_a_connection_that_is_too_old_is_said_to_be(
+    repository_of: Callable[..., Path], open_stream: Callable[[], Iterator[str]]
+) -> None:
+    flags = ("--max-connection-age-s", "1", "--shutdown-grace-s", "1")
+    with ServerProcess(repository_of(TEXT), *flags) as server, Client(server.address) as client:
+        results = client.embed_stream(TEXT, open_stream())
+        next(results)
+        with pytest.raises(ServerUnavailable) as caught:
+            next(results)
+        said = str(caught.value)
+        assert said.startswith(f"{server.address} ended the connection for its age")
+        assert "--max-connection-age-s" in said
+        assert "may be sent again" in said
+        # What it says is true.
+        assert client.embed(TEXT, ["a text"]).shape == (1, 384)
+
+
+def test_a_server_that_is_lost_is_said_to_be(
+    repository_of: Callable[..., Path], open_stream: Callable[[], Iterator[str]]
+) -> None:
+    with ServerProcess(repository_of(TEXT)) as server, Client(server.address) as client:
+        results = client.embed_stream(TEXT, open_stream())
+        next(results)
+        server.kill()
+        with pytest.raises(ServerUnavailable, match=r"was lost.*may be sent again"):
+            next(results)
 
 
 def test_no_time(client: Client) -> None:

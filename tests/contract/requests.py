@@ -1,10 +1,12 @@
 """Short ways to write requests and read answers with the generated stubs."""
 
+import queue
 from collections.abc import Iterable, Iterator
 
 import grpc
 import numpy as np
 import numpy.typing as npt
+import pytest
 from google.rpc import code_pb2, error_details_pb2
 from grpc_status import rpc_status
 
@@ -30,6 +32,14 @@ def audio(item_id: str, data: bytes) -> pb.Item:
     return pb.Item(item_id=item_id, audio=data)
 
 
+def result_of(
+    stub: EmbeddingServiceStub, model: str, item: pb.Item, **options: object
+) -> pb.ItemResult:
+    """The answer to a unary request of one item."""
+    (result,) = embed(stub, model, item, **options)
+    return result
+
+
 def embed(
     stub: EmbeddingServiceStub, model: str, *items: pb.Item, **options: object
 ) -> list[pb.ItemResult]:
@@ -51,6 +61,23 @@ def stream(
         yield from response.results
 
 
+class Sender:
+    """Messages of a stream that the test sends when it wants."""
+
+    def __init__(self) -> None:
+        self._messages: queue.Queue[pb.EmbedStreamRequest | None] = queue.Queue()
+
+    def send(self, message: pb.EmbedStreamRequest) -> None:
+        self._messages.put(message)
+
+    def close(self) -> None:
+        self._messages.put(None)
+
+    def __iter__(self) -> Iterator[pb.EmbedStreamRequest]:
+        while (message := self._messages.get()) is not None:
+            yield message
+
+
 def vector(result: pb.ItemResult) -> npt.NDArray[np.float32]:
     """The one vector of a result; fails, saying why, if there is none."""
     assert result.WhichOneof("outcome") == "embedding", result.error.message
@@ -67,6 +94,13 @@ def error(result: pb.ItemResult) -> tuple[str, str, str]:
     """(code, reason, message) of a result that is an error."""
     assert result.WhichOneof("outcome") == "error", "the item has vectors"
     return _read(result.error)
+
+
+def refused(stub: EmbeddingServiceStub, request: pb.EmbedRequest) -> tuple[str, str, str]:
+    """(code, reason, message) of a unary request that must fail as a whole."""
+    with pytest.raises(grpc.RpcError) as failure:
+        stub.Embed(request, timeout=TIMEOUT_S)
+    return rpc_error(failure.value)
 
 
 def rpc_error(failure: grpc.RpcError) -> tuple[str, str, str]:

@@ -8,6 +8,7 @@ import pytest
 from onnx import TensorProto
 from tritonclient.grpc import InferenceServerClient
 
+from tests.contract.oip.requests import MINILM
 from tests.oip.graphs import (
     NUMBERS,
     add,
@@ -17,7 +18,6 @@ from tests.oip.graphs import (
     save,
     softmax_of_rows,
 )
-from tests.oip.requests import MINILM
 from tests.server_process import ServerProcess
 
 # Long enough that requests sent together meet, on a busy machine too.

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
 # Protocol's name: (ONNX element type, numpy dtype); BF16 as its 16 bits.
@@ -134,12 +133,3 @@ def save(
     if config is not None:
         (folder / "config.json").write_text(json.dumps(config))
     return folder / "model.onnx"
-
-
-def run(path: Path, **feeds: np.ndarray) -> dict[str, np.ndarray]:
-    """What ONNX Runtime gives in this process, on one thread."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, feeds), strict=True))

@@ -8,8 +8,7 @@ import pytest
 from tritonclient.grpc import InferenceServerClient
 from tritonclient.grpc.aio import InferenceServerClient as AsyncClient
 
-from tests.oip.graphs import run
-from tests.oip.requests import MINILM, inputs, strings, tokens
+from tests.contract.oip.requests import inputs, run, tokens
 from tests.server_process import ServerProcess
 
 Feeds = dict[str, np.ndarray]
@@ -48,18 +47,6 @@ async def test_lengths_mix_under_a_mask(
     # Each batch is counted once, however many requests it held.
     (stats,) = plain.get_inference_statistics("transformer").model_stats
     assert sum(size * count for size, count in sizes.items()) == stats.inference_count
-
-
-async def test_tensors_share_batches_with_each_other_and_are_right(
-    server_address: str, client: InferenceServerClient, repository: Path
-) -> None:
-    rng = np.random.default_rng(1)
-    requests = [tokens(rng, 1 + n % 3, int(rng.integers(4, 40)), 30_000) for n in range(48)]
-    got = await answers(server_address, f"{MINILM}.text", requests, "sentence_embedding")
-    for feeds, values in zip(requests, got, strict=True):
-        path = repository / MINILM / "1" / "text.onnx"
-        assert np.abs(values - run(path, **feeds)["sentence_embedding"]).max() <= 1e-5
-    assert max(batch_sizes(client, f"{MINILM}.text")) > 4
 
 
 @pytest.mark.parametrize("model", ["unmasked", "ignores-mask"])
@@ -134,11 +121,3 @@ async def test_a_poisonous_request_fails_alone(
             continue
         want = run(plain_repository / "masked" / "1" / "model.onnx", **feeds)["pooled"]
         assert np.abs(result.as_numpy("pooled") - want).max() <= 1e-6
-
-
-async def test_raw_text_of_many_callers(server_address: str) -> None:
-    sentences = [b"word " * (1 + n % 20) for n in range(60)]
-    requests = [{"text": strings(sentence)} for sentence in sentences]
-    first = await answers(server_address, MINILM, requests, "embedding")
-    again = await answers(server_address, MINILM, requests[::-1], "embedding")
-    assert np.abs(np.subtract(first, again[::-1])).max() <= 1e-5

@@ -6,7 +6,7 @@ import pytest
 from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedOutput, service_pb2
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
-from tests.oip.requests import CLIP, MINILM, failure, inputs, outputs, strings
+from tests.contract.oip.requests import CLIP, MINILM, failure, inputs, outputs, strings
 from tests.server_process import ServerProcess
 
 X = np.zeros((1, 3), dtype=np.float32)

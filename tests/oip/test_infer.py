@@ -13,18 +13,18 @@ from tritonclient.grpc import (
     service_pb2_grpc,
 )
 
-from tests.oip.graphs import NUMBERS, run
-from tests.oip.requests import (
-    CLIP,
+from tests.contract.oip.requests import (
     MINILM,
     RESNET,
     WHISPER,
     failure,
     inputs,
     outputs,
+    run,
     strings,
     tokens,
 )
+from tests.oip.graphs import NUMBERS
 from tests.server_process import ServerProcess
 
 
@@ -60,16 +60,6 @@ def test_image_and_audio_graphs_equal_onnx_runtime(
     result = client.infer(f"{WHISPER}.audio", inputs(**sound), outputs=wanted)
     want = run(repository / WHISPER / "1" / "audio.onnx", **sound)["last_hidden_state"]
     assert np.array_equal(result.as_numpy("last_hidden_state"), want)
-
-
-def test_only_the_outputs_asked_for_come_in_the_order_asked_for(
-    client: InferenceServerClient,
-) -> None:
-    feeds = tokens(np.random.default_rng(0), 2, 5, 30_000)
-    wanted = outputs("token_embeddings", "pooled")
-    response = client.infer(f"{MINILM}.text", inputs(**feeds), outputs=wanted).get_response()
-    assert [output.name for output in response.outputs] == ["token_embeddings", "pooled"]
-    assert [list(output.shape) for output in response.outputs] == [[2, 5, 384], [2, 384]]
 
 
 def test_every_datatype_goes_through_unchanged(plain: InferenceServerClient) -> None:
@@ -127,43 +117,6 @@ def test_contents_that_are_not_raw(plain_server: ServerProcess) -> None:
         got = np.frombuffer(data, NUMBERS[tensor.datatype][1]).tolist()
         assert got == fields[tensor.datatype][1], tensor.name
     assert (code, "raw_input_contents only" in message) == ("INVALID_ARGUMENT", True)
-
-
-def test_raw_text(client: InferenceServerClient) -> None:
-    together = client.infer(MINILM, inputs(text=strings(b"a sentence", "zwölf Wörter".encode())))
-    vectors = together.as_numpy("embedding")
-    assert vectors.shape == (2, 384)
-    assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-5)
-    flat = client.infer(MINILM, inputs(text=strings(b"a sentence", shape=(1,))))
-    assert np.abs(flat.as_numpy("embedding")[0] - vectors[0]).max() <= 1e-5
-    raw = client.infer(MINILM, inputs(text=strings(b"a sentence")), parameters={"normalize": False})
-    assert np.linalg.norm(raw.as_numpy("embedding")) > 1.5
-    each = client.infer(MINILM, inputs(text=strings(b"one two")), parameters={"pooling": "none"})
-    assert each.as_numpy("embedding").shape == (1, 4, 384)
-
-
-def test_raw_images_and_audio(
-    client: InferenceServerClient, images: list[bytes], speech: list[bytes], long_speech: bytes
-) -> None:
-    assert client.infer(RESNET, inputs(image=strings(*images[:2]))).as_numpy("embedding").shape == (
-        2,
-        2048,
-    )
-    sound = strings(speech[0], long_speech)
-    assert client.infer(WHISPER, inputs(audio=sound)).as_numpy("embedding").shape == (2, 512)
-    picture = client.infer(CLIP, inputs(image=strings(images[0]))).as_numpy("embedding")
-    words = client.infer(CLIP, inputs(text=strings(b"a photo"))).as_numpy("embedding")
-    assert picture.shape == words.shape == (1, 512)
-
-
-def test_one_bad_row_fails_its_request_and_no_other(
-    client: InferenceServerClient, images: list[bytes]
-) -> None:
-    bad = strings(images[0], b"no image", images[1], b"no image either")
-    code, message = failure(client.infer, RESNET, inputs(image=bad))
-    assert code == "INVALID_ARGUMENT"
-    assert message.startswith("item 1: ")
-    client.infer(RESNET, inputs(image=strings(images[0])))
 
 
 def test_versions_side_by_side(plain: InferenceServerClient) -> None:

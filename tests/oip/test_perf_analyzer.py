@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.oip.requests import MINILM, RESNET
+from tests.contract.oip.requests import MINILM, RESNET
 from tests.server_process import ServerProcess
 from tests.testdata import perf_analyzer
 

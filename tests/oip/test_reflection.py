@@ -6,10 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import grpc
 import pytest
-from google.protobuf import descriptor_pb2
-from grpc_reflection.v1alpha import reflection_pb2
 
 SERVICES = {
     "vecserve.v1.EmbeddingService",
@@ -18,27 +15,6 @@ SERVICES = {
     "grpc.reflection.v1.ServerReflection",
     "grpc.reflection.v1alpha.ServerReflection",
 }
-
-
-@pytest.mark.parametrize("version", ["v1", "v1alpha"])
-def test_every_service_is_listed_and_described(channel: grpc.Channel, version: str) -> None:
-    call = channel.stream_stream(
-        f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
-        reflection_pb2.ServerReflectionRequest.SerializeToString,
-        reflection_pb2.ServerReflectionResponse.FromString,
-    )
-    request = reflection_pb2.ServerReflectionRequest
-    (listed,) = call(iter([request(list_services="")]))
-    assert {service.name for service in listed.list_services_response.service} == SERVICES
-    questions = [request(file_containing_symbol=name) for name in sorted(SERVICES)]
-    for name, answer in zip(sorted(SERVICES), call(iter(questions)), strict=True):
-        found = [
-            f"{file.package}.{service.name}"
-            for data in answer.file_descriptor_response.file_descriptor_proto
-            for file in [descriptor_pb2.FileDescriptorProto.FromString(data)]
-            for service in file.service
-        ]
-        assert name in found
 
 
 @pytest.mark.parametrize("protocol", ["grpc-v1", "grpc-v1alpha"])

@@ -7,16 +7,18 @@ from pathlib import Path
 
 import grpc
 import numpy as np
+import onnxruntime
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tritonclient.grpc import InferenceServerClient
 
 from tests.contract import requests as typed
+from tests.contract.oip.requests import MINILM, failure, inputs, strings
 from tests.oip.graphs import add, save
-from tests.oip.requests import MINILM, failure, inputs, strings
 from tests.server_process import ServerProcess, run_server
 from vecserve.v1 import embedding_pb2
 from vecserve.v1.embedding_pb2_grpc import EmbeddingServiceStub
+from vecserve_server.repository.plain import PlainConfig
 
 ZEROS = np.zeros((1, 3), dtype=np.float32)
 SHAPE: list[int | str | None] = ["batch", 3]
@@ -159,6 +161,30 @@ def test_unload_answers_what_was_accepted(folder: Path) -> None:
             assert call.done()
             assert call.result()
         assert 'graph="held/1"} 0' not in _metrics(process)
+
+
+def test_a_config_for_triton_is_named_with_what_to_write_instead(folder: Path) -> None:
+    (folder / "adds" / "config.pbtxt").write_text("max_batch_size: 7\n")
+    save(folder, "adds", add(2, SHAPE), version=2)
+    with ServerProcess(folder) as process, InferenceServerClient(process.address) as client:
+        assert client.get_model_config("adds").config.max_batch_size == 32
+        (line,) = [line for line in process.log.splitlines() if "config.pbtxt" in line]
+    assert "WARNING" in line
+    assert "is not read: write a config.json" in line
+    for field in PlainConfig.model_fields.keys() - {"mask_input"}:
+        assert field in line
+
+
+@pytest.mark.skipif(
+    "OpenVINOExecutionProvider" in onnxruntime.get_available_providers(),
+    reason="this ONNX Runtime has OpenVINO",
+)
+def test_openvino_that_is_not_installed(folder: Path) -> None:
+    save(folder, "adds", add(1, SHAPE), config={"execution_provider": "openvino"})
+    refused = run_server(["--repository", str(folder), "--port", "0", "--metrics-port", "0"])
+    assert refused.returncode == 1
+    assert "install vecserve[server,openvino]" in refused.stderr
+    assert "Traceback" not in refused.stderr
 
 
 def _request_for(model: str) -> bytes:

@@ -10,7 +10,7 @@ import pytest
 from tritonclient.grpc import InferenceServerClient, service_pb2, service_pb2_grpc
 from tritonclient.grpc.aio import InferenceServerClient as AsyncClient
 
-from tests.oip.requests import MINILM, RESNET, failure, inputs, strings
+from tests.contract.oip.requests import failure, inputs
 from tests.server_process import ServerProcess
 
 TIMEOUT_S = 60
@@ -34,27 +34,6 @@ def test_many_outstanding_requests_are_answered_in_their_order(
         assert np.array_equal(result.as_numpy("y"), row(number + 10))
         assert result.get_response().parameters["triton_final_response"].bool_param
     plain.stop_stream()
-
-
-def test_requests_of_one_stream_run_at_a_time(
-    client: InferenceServerClient, images: list[bytes]
-) -> None:
-    done: queue.Queue = queue.Queue()
-    client.start_stream(callback=lambda result, error: done.put((result, error)))
-    for number in range(40):
-        if number % 10 == 0:
-            client.async_stream_infer(RESNET, inputs(image=strings(images[0])))
-        else:
-            client.async_stream_infer(MINILM, inputs(text=strings(b"a sentence")))
-    shapes = []
-    for _ in range(40):
-        result, error = done.get(timeout=TIMEOUT_S)
-        assert error is None
-        shapes.append(result.as_numpy("embedding").shape[1])
-    assert shapes == [2048 if number % 10 == 0 else 384 for number in range(40)]
-    client.stop_stream()
-    (stats,) = client.get_inference_statistics(MINILM).model_stats
-    assert max(entry.batch_size for entry in stats.batch_stats) > 1
 
 
 def test_an_error_is_a_response_and_the_stream_goes_on(plain: InferenceServerClient) -> None:

@@ -2,7 +2,8 @@
 
 A plain model is a folder `<repository>/<name>/<version>/` that holds
 `model.onnx`, with its external data beside it where it has any. A file
-`config.json`, there or one level up for all versions, may say more.
+`config.json`, there or one level up for all versions, may say more. Triton's
+`config.pbtxt`, in the same places, is not read.
 """
 
 import hashlib
@@ -18,6 +19,7 @@ from vecserve_server.repository.reader import BundleError
 
 GRAPH_FILE = "model.onnx"
 CONFIG_FILE = "config.json"
+TRITON_CONFIG_FILE = "config.pbtxt"
 # Rows of a request, and of a batch, where the config says nothing.
 DEFAULT_MAX_BATCH_SIZE = 32
 
@@ -48,7 +50,11 @@ class PlainConfig(Record):
         description="batches of this model that may run at a time. Default: as many as there are "
         "cores to run them",
     )
-    execution_provider: Literal["cpu"] = Field(default="cpu", description="what runs the graph")
+    execution_provider: Literal["cpu", "openvino"] = Field(
+        default="cpu",
+        description="what runs the graph: ONNX Runtime's own cpu, or OpenVINO, in bfloat16 where "
+        "the processor has it",
+    )
     warm_up: bool = Field(
         default=True,
         description="run blank rows before the model is ready: the first caller then waits less, "
@@ -75,6 +81,12 @@ class PlainModel:
     def graph(self) -> Path:
         """Its ONNX file."""
         return self.folder / GRAPH_FILE
+
+    @property
+    def triton_configs(self) -> list[Path]:
+        """Configurations for Triton that lie with it."""
+        paths = (self.folder / TRITON_CONFIG_FILE, self.folder.parent / TRITON_CONFIG_FILE)
+        return [path for path in paths if path.is_file()]
 
 
 def read_plain(folder: Path) -> PlainModel:

@@ -15,7 +15,7 @@ from vecserve_server.engine.graph import MASK_INPUT
 from vecserve_server.engine.session import GraphError
 from vecserve_server.errors import InvalidItem, LoadFailed, ModelNotFound
 from vecserve_server.repository.finder import Found, find_models, read_model
-from vecserve_server.repository.plain import PlainModel
+from vecserve_server.repository.plain import CONFIG_FILE, PlainModel
 from vecserve_server.repository.reader import Bundle, BundleError
 from vecserve_server.serving.catalog import Catalog
 from vecserve_server.serving.graph import ServedGraph
@@ -35,6 +35,12 @@ T = TypeVar("T")
 # Rows a tensor request may have, in full batches of the bundle's own size: the
 # rows run together, so this bounds the memory that one request takes.
 _BATCHES_PER_REQUEST = 4
+
+_INSTEAD_OF_TRITONS = (
+    f"write a {CONFIG_FILE} beside it; there max_batch_size is the same, queue_delay_us is "
+    "max_queue_delay_microseconds of dynamic_batching, instances is count of instance_group, "
+    "execution_provider is execution_accelerators, warm_up is model_warmup"
+)
 
 
 class State(StrEnum):
@@ -113,9 +119,9 @@ class Library:
             self._refuse_taken_names(version)
             self._versions[found.name, found.version] = version
             if isinstance(found, Bundle):
-                self.models.add(Model(found.manifest))
+                self.models.put(Model(found.manifest))
             for name in version.names:
-                self.catalog.remove(name, found.version, "is still loading; try again in seconds")
+                self.catalog.withdraw(name, found.version, "is still loading; try again in seconds")
         return len(self._versions)
 
     async def load_all(self) -> None:
@@ -217,9 +223,13 @@ class Library:
         return [version for version in self._versions.values() if version.found.name == name]
 
     async def _read_all(self, folders: list[Path]) -> list[Found]:
-        return await asyncio.gather(
+        all_found = await asyncio.gather(
             *(self._in_thread(partial(read_model, folder)) for folder in folders)
         )
+        plain = [found for found in all_found if isinstance(found, PlainModel)]
+        for path in sorted({path for model in plain for path in model.triton_configs}):
+            _log.warning("%s is not read: %s", path, _INSTEAD_OF_TRITONS)
+        return all_found
 
     async def _load(self, found: Found) -> InService:
         if isinstance(found, PlainModel):
@@ -258,7 +268,7 @@ class Library:
         version.service = service
         version.state = State.READY
         if isinstance(version.found, Bundle):
-            self.models.add(Model(version.found.manifest, service.towers))
+            self.models.put(Model(version.found.manifest, service.towers))
         for model in service.models:
             self.catalog.put(model)
         for graph in service.graphs:
@@ -272,7 +282,7 @@ class Library:
         if isinstance(found, Bundle):
             self.models.remove(found.name, found.version)
         for name in version.names:
-            self.catalog.remove(name, found.version, why)
+            self.catalog.withdraw(name, found.version, why)
         version.state = State.UNLOADING
         service, version.service = version.service, None
 

@@ -34,7 +34,13 @@ def load_plain(model: PlainModel, machine: Machine) -> Callable[[], tuple[GraphM
     Raises BundleError, GraphError.
     """
     config = model.config
-    session = Session(model.graph, model.sha256, cores=machine.cores, cache=machine.cache)
+    session = Session(
+        model.graph,
+        model.sha256,
+        cores=machine.cores,
+        cache=machine.cache,
+        provider=config.execution_provider,
+    )
     try:
         inputs, outputs = specs_of(session.inputs), specs_of(session.outputs)
     except UnknownType as error:

@@ -1,4 +1,4 @@
-"""Deadlines, priorities and leaving callers, as clients see them."""
+"""Callers who pour and callers who leave, beside others."""
 
 import threading
 import urllib.request
@@ -10,38 +10,18 @@ import grpc
 from tests.contract.requests import (
     MINILM,
     WHISPER,
+    Sender,
     audio,
     embed,
-    error,
     message,
     stream,
     text,
     vector,
 )
-from tests.contract.test_embed_stream import Sender
 from tests.server_process import ServerProcess
-from vecserve.v1 import embedding_pb2 as pb
 from vecserve.v1.embedding_pb2_grpc import EmbeddingServiceStub
 
 MakeRepository = Callable[..., Path]
-
-
-def within(milliseconds: float) -> dict[str, object]:
-    """Options that give an item this long."""
-    options = pb.EmbedOptions()
-    options.timeout.FromNanoseconds(int(milliseconds * 1e6))
-    return {"timeout": options.timeout}
-
-
-def test_an_item_that_cannot_be_in_time_is_answered_so(
-    stub: EmbeddingServiceStub, speech: list[bytes]
-) -> None:
-    (late,) = embed(stub, WHISPER, audio("late", speech[0]), **within(20))
-    code, reason, sentence = error(late)
-    assert (code, reason) == ("DEADLINE_EXCEEDED", "DEADLINE_MISSED")
-    assert "allow more time" in sentence
-    (in_time,) = embed(stub, WHISPER, audio("in-time", speech[0]), **within(60_000))
-    assert vector(in_time).shape == (512,)
 
 
 def test_one_sentence_overtakes_a_stream_that_pours(

@@ -10,11 +10,11 @@ from pathlib import Path
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from tests.contract.requests import (
     MINILM,
     WHISPER,
+    Sender,
     audio,
     embed,
     message,
@@ -22,7 +22,6 @@ from tests.contract.requests import (
     text,
     vector,
 )
-from tests.contract.test_embed_stream import Sender
 from tests.server_process import ServerProcess, run_server
 from vecserve.v1 import embedding_pb2 as pb
 from vecserve.v1 import model_pb2
@@ -65,40 +64,11 @@ def test_a_model_that_loads_is_listed_but_unavailable(repository_of: MakeReposit
         server.wait_for_log("ready")
 
 
-def test_models_say_what_they_are(stub: EmbeddingServiceStub) -> None:
-    models = {model.name: model for model in stub.ListModels(pb.ListModelsRequest()).models}
-    assert {name: (model.dimensions, model.trained) for name, model in models.items()} == {
-        "all-MiniLM-L6-v2": (384, True),
-        "clip-vit-base-patch32": (512, False),
-        "resnet-50": (2048, False),
-        "whisper-base": (512, True),
-    }
-    assert models[MINILM].license == "Apache-2.0"
-    (modality,) = models[MINILM].modalities
-    assert (modality.modality, modality.max_tokens) == (model_pb2.MODALITY_TEXT, 256)
-    assert modality.outputs[0].pooling == model_pb2.POOLING_MEAN
-    (modality,) = models[WHISPER].modalities
-    assert (modality.window_seconds, modality.max_seconds) == (30, 1800)
-    one = stub.GetModel(pb.GetModelRequest(model=MINILM)).model
-    assert one == models[MINILM]
-    with pytest.raises(grpc.RpcError) as failure:
-        stub.GetModel(pb.GetModelRequest(model="gpt"))
-    assert rpc_error(failure.value)[0] == "NOT_FOUND"
-
-
 def test_untrained_models_say_so_in_the_log(server: ServerProcess) -> None:
     lines = [line for line in server.log.splitlines() if " ready: " in line]
     assert len(lines) == 4
     for line in lines:
         assert ("UNTRAINED" in line) == ("resnet" in line or "clip" in line)
-
-
-def test_reflection_lists_the_service(channel: grpc.Channel) -> None:
-    stub = reflection_pb2_grpc.ServerReflectionStub(channel)
-    request = reflection_pb2.ServerReflectionRequest(list_services="")
-    (response,) = stub.ServerReflectionInfo(iter([request]))
-    names = {service.name for service in response.list_services_response.service}
-    assert {"vecserve.v1.EmbeddingService", "grpc.health.v1.Health"} <= names
 
 
 def test_metrics_count_answers_and_batches(repository_of: MakeRepository) -> None:

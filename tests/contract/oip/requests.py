@@ -1,10 +1,12 @@
-"""Short ways to use tritonclient."""
+"""Short ways to use tritonclient, and what ONNX Runtime gives without a server."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
+import onnxruntime as ort
 import pytest
 from tritonclient.grpc import InferInput, InferRequestedOutput
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
@@ -13,6 +15,7 @@ MINILM = "all-MiniLM-L6-v2"
 CLIP = "clip-vit-base-patch32"
 RESNET = "resnet-50"
 WHISPER = "whisper-base"
+TIMEOUT_S = 120
 
 
 def inputs(**arrays: np.ndarray) -> list[InferInput]:
@@ -49,3 +52,12 @@ def failure(call: Callable[..., Any], *args: object, **kwargs: object) -> tuple[
     if isinstance(error, InferenceServerException):
         return str(error.status()).removeprefix("StatusCode."), error.message()
     return error.code().name, error.details()
+
+
+def run(path: Path, **feeds: np.ndarray) -> dict[str, np.ndarray]:
+    """What ONNX Runtime gives in this process, on one thread."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, feeds), strict=True))
