@@ -1,5 +1,6 @@
 """Lets MLPerf's LoadGen ask our server, through our Python client.
 
+\b
     python -m benchmarks.mlperf                    ResNet-50 and MiniLM, a few minutes
     python -m benchmarks.mlperf all-MiniLM-L6-v2 --seconds 60
     python -m benchmarks.mlperf resnet-50 --target-qps 12 --latency-bound-ms 300
@@ -8,6 +9,7 @@ For each model and scenario, first a run for accuracy: LoadGen issues every item
 once and logs the vectors it got; they must be those of `client.embed`. Then a run
 for performance, whose figures are LoadGen's own, and whose VALID or INVALID is, too.
 
+\b
   SingleStream   one photo or text at a time, the next one when the last is answered
   Offline        all at once, on one stream
   Server         each at its own random time (Poisson), a call each, none waiting for another
@@ -186,8 +188,10 @@ def _print_reasons(results: Sequence[dict[str, Any]], console: Console) -> None:
 
 
 if __name__ == "__main__":
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+    app.command(help=__doc__)(main)
     try:
-        typer.run(main)
+        app()
     except SystemExit as end:
         # Not sys.exit: after a failure, LoadGen's thread is still at work.
         sys.stdout.flush()
