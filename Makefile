@@ -4,7 +4,7 @@ PIP := .venv/bin/pip install --quiet --disable-pip-version-check --constraint co
 MODELS := resnet-50 all-MiniLM-L6-v2 clip-vit-base-patch32 whisper-base
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo serve test check format proto proto-release export bench clean
+.PHONY: help setup setup-dev demo serve test check format proto proto-release export bench mlperf clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ export: .venv/.ready ## Export the four models into models/, skipping those alre
 
 bench: export .venv/.dev ## Measure the server beside its in-process limit (PEERS=--peers adds other servers)
 	.venv/bin/python -m benchmarks.run $(PEERS)
+
+mlperf: export .venv/.dev ## Let MLPerf's LoadGen ask the server: SingleStream, Offline, Server
+	.venv/bin/python -m benchmarks.mlperf
 
 format: .venv/.dev ## Format Python and protos
 	.venv/bin/ruff format .

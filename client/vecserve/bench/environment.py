@@ -13,7 +13,10 @@ _CPU_INFO = Path("/proc/cpuinfo")
 _MEM_INFO = Path("/proc/meminfo")
 # Instruction sets that change how fast a graph runs.
 _FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
-_PACKAGES = ("vecserve", "onnxruntime", "grpcio", "protobuf", "numpy", "tokenizers", "tritonclient")
+_PACKAGES = (
+    *("vecserve", "onnxruntime", "grpcio", "protobuf", "numpy", "tokenizers"),
+    *("tritonclient", "mlcommons-loadgen"),
+)
 
 
 def stamp() -> dict[str, Any]:

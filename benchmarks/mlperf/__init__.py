@@ -1,0 +1,1 @@
+"""MLPerf LoadGen asks our server through our Python client."""
