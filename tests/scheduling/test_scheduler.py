@@ -403,7 +403,7 @@ def test_nobody_waits_for_company_past_the_own_deadline() -> None:
     batch = house.take()
     assert batch is not None
     house.finish(batch)
-    tight = true_seconds(1, 10) + 0.001
+    tight = true_seconds(1, 10) + 0.003
     house.submit(10, within_s=tight)
     assert house.take() is not None
 
@@ -457,6 +457,50 @@ def test_what_cannot_be_in_time_is_refused_at_the_door_or_dropped_before_it_cost
     assert in_time in house.done
     assert batch is not None
     assert in_time not in [entry.payload for entry in batch.entries]
+
+
+def test_company_makes_nobody_late() -> None:
+    house = House(slots=1)
+    house.submit(100, caller="pouring")
+    for _ in range(4):
+        house.submit(100, caller="hurried", within_s=2.5 * true_seconds(1, 100))
+    batch = house.take()
+    assert batch is not None
+    assert batch.rows == 2
+    in_time = house.now_s + true_seconds(batch.rows, batch.longest)
+    deadlines = [entry.terms.deadline_s for entry in batch.entries]
+    assert all(deadline_s is None or in_time < deadline_s for deadline_s in deadlines)
+
+
+def test_a_job_that_only_all_cores_can_answer_in_time_gets_them() -> None:
+    house = House(slots=2, speedup=1.8)
+    hurried = house.submit(150, caller="hurried", within_s=true_seconds(1, 150) / 1.3)
+    house.submit(150, caller="other")
+    batch = house.take()
+    assert batch is not None
+    assert batch.wide
+    assert [entry.payload for entry in batch.entries] == [hurried]
+
+
+def test_twice_what_it_can_do_costs_little_of_what_it_does() -> None:
+    """Goodput at twice the capacity, every job with a deadline of five times its own time."""
+    house = House(slots=1)
+    lengths = [10 + 7 * number % 140 for number in range(2000)]
+    all_s = sum(true_seconds(1, length) for length in lengths)
+    pause_s = all_s / len(lengths) / 2
+    came_s = 0.0
+    worth_s = 0.0
+    for length in lengths:
+        house.submit(length, within_s=5 * true_seconds(1, 80))
+        came_s += pause_s
+        while house.now_s < came_s and (batch := house.take()):
+            house.finish(batch)
+            for entry in batch.entries:
+                assert entry.terms.deadline_s is not None
+                if house.now_s <= entry.terms.deadline_s:
+                    worth_s += true_seconds(entry.rows, entry.positions)
+        house.now_s = max(house.now_s, came_s)
+    assert worth_s > 0.9 * house.now_s
 
 
 def test_a_queue_with_a_delay_waits_for_company() -> None:

@@ -1,6 +1,6 @@
 """What waits: jobs, and the queue of each graph."""
 
-from bisect import insort
+from bisect import bisect_right, insort
 from collections import deque
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
@@ -11,6 +11,17 @@ from vecserve_server.scheduling.cost import CostModel
 from vecserve_server.scheduling.returning import Returning
 
 P = TypeVar("P")
+
+# Predictions are off by about this factor, and answers take about so many seconds
+# to be written and to travel: deadlines must leave room for both.
+_UNCERTAINTY = 1.1
+_ANSWER_S = 0.002
+_NEVER = float("inf")
+
+
+def answered_by_s(now_s: float, seconds: float) -> float:
+    """Return when a batch that starts now and is predicted to take `seconds` is surely answered."""
+    return now_s + _UNCERTAINTY * seconds + _ANSWER_S
 
 
 class Lane(IntEnum):
@@ -67,12 +78,22 @@ class Entry(Generic[P]):
     admitted: bool = field(default=False, init=False)
     alone_s: float = field(default=0.0, init=False)
     """What it would take alone on one core, as predicted when it came."""
+    deadline_s: float = field(default=_NEVER, init=False)
 
-    def is_late(self, now_s: float) -> bool:
-        """Whether it cannot make its deadline even if it starts now, on all cores."""
-        if self.terms.deadline_s is None:
+    def __post_init__(self) -> None:
+        """Read the deadline once: it is looked at often."""
+        if self.terms.deadline_s is not None:
+            self.deadline_s = self.terms.deadline_s
+
+    def is_late(self, now_s: float, speedup: float | None = None) -> bool:
+        """Whether it cannot make its deadline even if it starts now.
+
+        It runs `speedup` times as fast as on one core; by default as on all.
+        """
+        if self.deadline_s == _NEVER:
             return False
-        return now_s + self.alone_s / self.queue.cost.speedup > self.terms.deadline_s
+        speedup = self.queue.cost.speedup if speedup is None else speedup
+        return answered_by_s(now_s, self.alone_s / speedup) > self.deadline_s
 
 
 class LengthIndex(Generic[P]):
@@ -96,11 +117,11 @@ class LengthIndex(Generic[P]):
 
     def shorter(self, positions: int) -> Iterator[Entry[P]]:
         """Yield waiting entries of at most this length, the longest first."""
-        return self._of([length for length in reversed(self._lengths) if length <= positions])
+        return self._of(self._lengths[: bisect_right(self._lengths, positions)][::-1])
 
     def longer(self, positions: int) -> Iterator[Entry[P]]:
         """Yield waiting entries above this length, the shortest first."""
-        return self._of([length for length in self._lengths if length > positions])
+        return self._of(self._lengths[bisect_right(self._lengths, positions) :])
 
     def _of(self, lengths: list[int]) -> Iterator[Entry[P]]:
         for length in lengths:

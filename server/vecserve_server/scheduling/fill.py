@@ -3,7 +3,7 @@
 from collections.abc import Hashable, Iterator
 from typing import Generic
 
-from vecserve_server.scheduling.entry import Entry, Lane, P
+from vecserve_server.scheduling.entry import Entry, Lane, P, answered_by_s
 
 # A job joins while that saves at least this share of the batch's time against
 # running it alone: below, batches grow long and gain next to nothing.
@@ -14,14 +14,16 @@ _BULK_STRETCH = 1.5
 _MAX_BATCH_S = 0.1
 
 
-def fill(leader: Entry[P], now_s: float, max_rows: int) -> tuple[list[Entry[P]], list[Entry[P]]]:
+def fill(
+    leader: Entry[P], now_s: float, max_rows: int, speedup: float
+) -> tuple[list[Entry[P]], list[Entry[P]]]:
     """Return the entries to run with `leader` (itself included) and the late ones that were met.
 
     The leader's caller goes first, since it is that caller's turn, then the
     others. Those nearest in length come first, so that padding stays small: a
     job joins only if computing it padded takes less than computing it alone later.
     """
-    batch = _Filling(leader, now_s, max_rows)
+    batch = _Filling(leader, now_s, max_rows, speedup)
     batch.take_from(leader.lane, _MAX_BATCH_S, leader.terms.caller)
     batch.take_from(leader.lane, _MAX_BATCH_S)
     if leader.lane is Lane.INTERACTIVE:
@@ -38,7 +40,7 @@ def fill(leader: Entry[P], now_s: float, max_rows: int) -> tuple[list[Entry[P]],
 class _Filling(Generic[P]):
     """A batch in the making."""
 
-    def __init__(self, leader: Entry[P], now_s: float, max_rows: int) -> None:
+    def __init__(self, leader: Entry[P], now_s: float, max_rows: int, speedup: float) -> None:
         self.entries = [leader]
         self._met = {id(leader)}
         self.late: list[Entry[P]] = []
@@ -49,6 +51,8 @@ class _Filling(Generic[P]):
         self._longest = leader.positions
         self._now_s = now_s
         self._max_rows = max_rows
+        self._speedup = speedup
+        self._deadline_s = leader.deadline_s
 
     def is_of(self, caller: Hashable) -> bool:
         """Whether nobody else's entries are in it."""
@@ -57,8 +61,13 @@ class _Filling(Generic[P]):
     def take_from(self, lane: Lane, max_s: float, caller: Hashable | None = None) -> None:
         """Take the entries of a lane that fit, of one caller or of all, nearest in length first."""
         index = self._queue.company(self._leader.key, lane, caller)
-        if index is None:
+        if index is None or self._rows >= self._max_rows:
             return
+        if caller is None and lane is self._leader.lane:
+            own = self._queue.company(self._leader.key, lane, self._leader.terms.caller)
+            # The leader's caller has been asked already, and there is nobody else.
+            if own is not None and own.waiting == index.waiting:
+                return
         length = self._leader.positions
         shorter, longer = index.shorter(length), index.longer(length)
         below, above = self._next(shorter), self._next(longer)
@@ -75,7 +84,7 @@ class _Filling(Generic[P]):
         for entry in side:
             if id(entry) in self._met:
                 continue
-            if entry.is_late(self._now_s):
+            if entry.is_late(self._now_s, self._speedup):
                 self._met.add(id(entry))
                 self.late.append(entry)
                 continue
@@ -92,7 +101,11 @@ class _Filling(Generic[P]):
         saved = self.seconds + entry.alone_s - together
         if together > max_s or saved < _MIN_SAVING * together:
             return False
+        deadline_s = min(self._deadline_s, entry.deadline_s)
+        if answered_by_s(self._now_s, together / self._speedup) > deadline_s:
+            return False
         self._met.add(id(entry))
         self.entries.append(entry)
         self._rows, self._longest, self.seconds = rows, longest, together
+        self._deadline_s = deadline_s
         return True

@@ -102,7 +102,7 @@ class Scheduler(Generic[P]):
         """Let a job wait, or put it in `late` if it would not be answered in time."""
         entry.order = next(self._order)
         entry.arrived_s = now_s
-        entry.due_s = min(now_s + _PATIENCE_S, entry.terms.deadline_s or float("inf"))
+        entry.due_s = min(now_s + _PATIENCE_S, entry.deadline_s)
         entry.alone_s = entry.queue.cost.seconds(entry.rows, entry.positions)
         entry.lane = self._turns.lane_for(entry)
         if entry.terms.deadline_s is not None and entry.is_late(
@@ -152,19 +152,21 @@ class Scheduler(Generic[P]):
         if not self._free_slots:
             return None
         self._release_held(now_s)
-        leader = self._turns.leader()
-        while leader and leader.is_late(now_s):
+        while leader := self._turns.leader():
+            wide = self._goes_wide(leader, now_s)
+            # On how many times one core's speed the batch runs.
+            speedup = leader.queue.cost.speedup if wide else 1.0
+            if not leader.is_late(now_s, speedup):
+                break
             self._drop(leader)
-            leader = self._turns.leader()
-        if leader is None:
+        else:
             return None
         queue = leader.queue
-        wide = self._goes_wide(leader)
         if self._is_worth_waiting(leader, wide, now_s):
             self._awaited_s = queue.returning.until_s
             return None
         share = self._share(queue, wide)
-        entries, late = fill(leader, now_s, max(share, leader.rows))
+        entries, late = fill(leader, now_s, max(share, leader.rows), speedup)
         for entry in late:
             self._drop(entry)
         alone_s = sum(entry.alone_s for entry in entries)
@@ -210,7 +212,7 @@ class Scheduler(Generic[P]):
         expected = queue.returning.expected(now_s)
         return expected > 0 and queue.waiting_rows < self._share(queue, wide, expected)
 
-    def _goes_wide(self, leader: Entry[P]) -> bool:
+    def _goes_wide(self, leader: Entry[P], now_s: float) -> bool:
         """Whether the leader's batch takes all cores.
 
         Short jobs of several callers gain most from company, and those on one
@@ -220,6 +222,8 @@ class Scheduler(Generic[P]):
         if self._free_slots < self._slots or self._slots == 1:
             return False
         cost = leader.queue.cost
+        if leader.is_late(now_s, speedup=1.0):
+            return cost.speedup > 1.0
         if leader.alone_s / cost.speedup > _LONG_WIDE_S and len(self._graphs) > 1:
             return False
         if leader.queue.waiting_rows == leader.rows and self._turns.callers() == 1:
