@@ -316,6 +316,32 @@ def test_a_crowd_takes_turns_on_all_cores_where_that_is_as_fast() -> None:
     assert (second.wide, second.rows) == (True, 4)
 
 
+def test_long_jobs_of_a_crowd_take_a_core_each() -> None:
+    house = House(slots=2, speedup=1.8)
+    for _ in range(6):
+        house.submit(120)
+    first, second = house.take(), house.take()
+    assert first is not None
+    assert second is not None
+    assert not first.wide
+
+
+def test_a_batch_grows_long_only_where_that_saves_much() -> None:
+    def rows_of_first_batch(fixed_s: float, row_s: float) -> int:
+        house = House(slots=1)
+        samples = [Sample(rows, 1, fixed_s + rows * row_s) for rows in (1, 2, 4)]
+        house.queues[0].cost = CostModel(samples, speedup=1.0)
+        for _ in range(8):
+            house.submit(1, caller="pouring", lane=Lane.BULK)
+        batch = house.take()
+        assert batch is not None
+        return batch.rows
+
+    # Half as long again a row alone as in company: worth it for a while.
+    assert rows_of_first_batch(fixed_s=0.02, row_s=0.04) == 4
+    assert rows_of_first_batch(fixed_s=0.005, row_s=0.055) == 1
+
+
 def test_a_lone_job_takes_all_cores() -> None:
     house = House(slots=2)
     house.submit()

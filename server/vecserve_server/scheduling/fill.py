@@ -6,12 +6,15 @@ from typing import Generic
 from vecserve_server.scheduling.entry import Entry, Lane, P, answered_by_s
 
 # A job joins while that saves at least this share of the batch's time against
-# running it alone: below, batches grow long and gain next to nothing.
+# running it alone: below, batches grow long and gain next to nothing. What
+# makes a batch a long one, in seconds, for which others wait, must save more.
 _MIN_SAVING = 0.03
+_LONG_S = 0.1
+_MIN_SAVING_OF_LONG = 0.1
 # Bulk work may make an interactive batch this many times as long.
 _BULK_STRETCH = 1.5
 # A job that keeps others waiting longer than this rides with nobody else's.
-_MAX_BATCH_S = 0.1
+_MAX_BATCH_S = 0.25
 
 
 def fill(
@@ -31,7 +34,7 @@ def fill(
         # the batch with nobody, is not to be protected from the own bulk.
         if leader.terms.lane is None and batch.is_of(leader.terms.caller):
             batch.take_from(Lane.BULK, _MAX_BATCH_S, leader.terms.caller)
-        batch.take_from(Lane.BULK, min(_MAX_BATCH_S, _BULK_STRETCH * batch.seconds))
+        batch.take_from(Lane.BULK, min(_MAX_BATCH_S, _BULK_STRETCH * batch.takes_s))
     else:
         batch.take_from(Lane.INTERACTIVE, _MAX_BATCH_S)
     return batch.entries, batch.late
@@ -57,6 +60,11 @@ class _Filling(Generic[P]):
     def is_of(self, caller: Hashable) -> bool:
         """Whether nobody else's entries are in it."""
         return all(entry.terms.caller == caller for entry in self.entries)
+
+    @property
+    def takes_s(self) -> float:
+        """How long it will take."""
+        return self.seconds / self._speedup
 
     def take_from(self, lane: Lane, max_s: float, caller: Hashable | None = None) -> None:
         """Take the entries of a lane that fit, of one caller or of all, nearest in length first."""
@@ -99,10 +107,12 @@ class _Filling(Generic[P]):
             return False
         together = self._queue.cost.seconds(rows, longest)
         saved = self.seconds + entry.alone_s - together
-        if together > max_s or saved < _MIN_SAVING * together:
+        takes_s = together / self._speedup
+        min_saving = _MIN_SAVING if takes_s <= _LONG_S else _MIN_SAVING_OF_LONG
+        if takes_s > max_s or saved < min_saving * together:
             return False
         deadline_s = min(self._deadline_s, entry.deadline_s)
-        if answered_by_s(self._now_s, together / self._speedup) > deadline_s:
+        if answered_by_s(self._now_s, takes_s) > deadline_s:
             return False
         self._met.add(id(entry))
         self.entries.append(entry)

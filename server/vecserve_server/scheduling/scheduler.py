@@ -33,9 +33,10 @@ _LONG_WIDE_S = 0.05
 # All cores must be this much faster than one for a lone batch to take them.
 _MIN_SPEEDUP = 1.15
 # For a crowd to share batches on all cores, rather than have a core each, those
-# must do this share of what each would do on its own, and what every batch
-# costs, however small, must be this share of what a job costs alone.
+# must do this share of what each would do on its own, a job alone must take no
+# longer than this, and what every batch costs must be this share of it.
 _CROWD_SPEEDUP = 0.6
+_CROWD_JOB_S = 0.01
 _CROWD_FIXED_COST = 0.25
 _SMOOTHING = 0.1
 
@@ -228,9 +229,13 @@ class Scheduler(Generic[P]):
             return False
         if leader.queue.waiting_rows == leader.rows and self._turns.callers() == 1:
             return cost.speedup >= _MIN_SPEEDUP
+        if leader.queue.waiting_rows >= self._slots * leader.queue.limits.max_rows:
+            # Enough for a full batch on each: nobody need meet anybody.
+            return False
         mean_s = self._turns.total_cost_s / self._waiting_rows
         return (
             cost.speedup >= _CROWD_SPEEDUP * self._slots
+            and mean_s <= _CROWD_JOB_S
             and cost.fixed_s >= _CROWD_FIXED_COST * mean_s
         )
 
