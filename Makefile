@@ -33,7 +33,9 @@ export: .venv/.ready ## Export the four models into models/, skipping those alre
 	.venv/bin/vecserve-export $(MODELS) --untrained --output models
 
 bench: export .venv/.dev ## Measure the server beside its in-process limit (PEERS=--peers adds other servers)
-	.venv/bin/python -m benchmarks.run $(PEERS)
+	.venv/bin/vecserve-export all-MiniLM-L6-v2 --precision int8 --output .cache/bench
+	ln -sfn $(CURDIR)/models/* .cache/bench/
+	.venv/bin/python -m benchmarks.run --models .cache/bench $(PEERS)
 
 mlperf: export .venv/.dev ## Let MLPerf's LoadGen ask the server: SingleStream, Offline, Server
 	.venv/bin/python -m benchmarks.mlperf

@@ -35,6 +35,7 @@ SCENARIOS: dict[str, Callable[[House], None]] = {
     "short": tensors.short,
     "mixed": tensors.mixed,
     "precisions": tensors.other_precisions,
+    "recommended": tensors.recommended,
     "text": streams.text,
     "images": streams.images,
     "audio": streams.audio,

@@ -53,30 +53,41 @@ class Server:
 
 
 class Ours(Server):
-    """`vecserve-server` on free ports; entering waits until all models are ready."""
+    """`vecserve-server` on free ports; entering waits until all models are ready.
 
-    def __init__(self, repository: Path, *flags: str) -> None:
+    `log` is what it printed until then.
+    """
+
+    def __init__(self, repository: Path, *flags: str, python: str = sys.executable) -> None:
         super().__init__("ours")
+        self._python = python
+        self.log = ""
         self._flags = ("--repository", str(repository), *flags)
         self.metrics_url = ""
 
     def __enter__(self) -> Self:
         ports = ["--port", "0", "--metrics-port", "0"]
-        command = [sys.executable, "-m", "vecserve_server", *self._flags, *ports]
+        command = [self._python, "-m", "vecserve_server", *self._flags, *ports]
         self._start(command, subprocess.PIPE)
-        log = ""
         assert self._process.stderr
         for line in self._process.stderr:
-            log += line
+            self.log += line
             if "serving" in line and "ready in" in line:
                 break
         else:
-            raise StartError(f"our server ended before it was ready:\n{log}")
+            raise StartError(f"our server ended before it was ready:\n{self.log}")
         # Nobody may wait for us to read its log.
         threading.Thread(target=self._process.stderr.read, daemon=True).start()
-        self.address = _found(r"listening on (\S+:\d+)", log)
-        self.metrics_url = _found(r"metrics on (\S+)", log)
+        self.address = _found(r"listening on (\S+:\d+)", self.log)
+        self.metrics_url = _found(r"metrics on (\S+)", self.log)
         return self
+
+
+def ours_in_openvino(repository: Path, model: str) -> Ours:
+    """Return our server with one model in OpenVINO, out of a virtual environment under .cache."""
+    subprocess.run([str(ROOT / "benchmarks" / "install-openvino.sh")], check=True)
+    python = ROOT / ".cache" / "openvino" / "bin" / "python"
+    return Ours(repository, "--provider", f"{model}=openvino", python=str(python))
 
 
 class Peer(Server):

@@ -15,7 +15,7 @@ _MAX_PATIENCE_S = 0.01
 # Callers are awaited while this share of them came back in time of late; if it
 # did not, they are after every so many batches, to see whether that has changed.
 _MIN_SHARE = 0.6
-_TRY_EVERY = 16
+_TRY_EVERY = 8
 _SMOOTHING = 0.3
 
 

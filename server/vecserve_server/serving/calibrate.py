@@ -7,7 +7,7 @@ from vecserve_server.engine.batch import Engine, Job
 from vecserve_server.scheduling.cost import CostModel, Sample
 
 # Shapes measured (rows, positions), where the graph has lengths and where not.
-_SHAPES_OF_LENGTHS = ((1, 8), (1, 128), (4, 8), (4, 32))
+_SHAPES_OF_LENGTHS = ((1, 8), (1, 128), (2, 128), (4, 8), (4, 32))
 _SHAPES_OF_ONE = ((1, 1), (2, 1))
 # A shape is measured this often, and the quickest counts. Once is enough, and
 # no other shape is needed, if it took so long.
