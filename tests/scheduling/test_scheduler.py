@@ -562,3 +562,35 @@ def test_the_cost_model_learns_from_what_ran() -> None:
         assert cost.seconds(rows, positions) == pytest.approx(
             true_seconds(rows, positions), rel=0.1
         )
+
+
+def test_the_cost_model_learns_what_all_cores_do() -> None:
+    """A batch size at a time, whatever was measured at the start."""
+    cost = cost_model(speedup=1.0)
+    for _ in range(50):
+        cost.observe_on_all(Sample(8, 20, true_seconds(8, 20) / 1.8))
+    assert cost.speedup(8) == pytest.approx(1.8, rel=0.1)
+    assert cost.speedup(1) == 1.0
+
+
+def test_a_slow_start_on_all_cores_is_not_held_against_them_for_ever() -> None:
+    house = House(slots=2, speedup=1.8)
+    for queue in house.queues:
+        queue.cost = cost_model(speedup=0.9)
+    for _ in range(200):
+        house.submit()
+        house.finish(house.take_soon())
+    house.submit()
+    batch = house.take_soon()
+    assert batch.wide
+
+
+def test_a_prediction_is_corrected_where_long_rows_together_take_longer() -> None:
+    cost = cost_model(speedup=1.0)
+    for _ in range(20):
+        for rows, factor in ((1, 1.0), (2, 1.2)):
+            for positions in (20, 150):
+                slower = factor if positions == 150 else 1.0
+                cost.observe(Sample(rows, positions, slower * true_seconds(rows, positions)))
+    assert cost.seconds(2, 150) > 2 * cost.seconds(1, 150)
+    assert cost.seconds(2, 20) < 2 * cost.seconds(1, 20)

@@ -23,13 +23,15 @@ import numpy.typing as npt
 # Recent batches that the fit looks at, and how many new ones bring a new fit.
 _MEMORY = 256
 _REFIT_EVERY = 32
+# How much a batch on all cores counts against those before it.
+_SMOOTHING = 0.1
 # How many batches as predicted a correction starts from.
 _PRIOR = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A batch that ran on one core."""
+    """A batch that ran."""
 
     rows: int
     positions: int
@@ -39,15 +41,16 @@ class Sample:
 class CostModel:
     """Predicts seconds of compute. Starts from `samples`, at least one; `observe` keeps it current.
 
-    `speedup` is how many times as fast a batch is on all cores as on one; a
-    batch that ran on all is observed as what it would have taken on one.
+    `speedup` is how many times as fast batches are on all cores as on one, to
+    start from.
     """
 
     def __init__(self, samples: Iterable[Sample], speedup: float) -> None:
         self._calibration = list(samples)
         self._recent: deque[Sample] = deque(maxlen=_MEMORY)
         self._since_fit = 0
-        self.speedup = speedup
+        self._speedup = speedup
+        self._speedups: dict[int, float] = {}
         self._fit()
 
     def seconds(self, rows: int, positions: int) -> float:
@@ -63,6 +66,19 @@ class CostModel:
     def fixed_s(self) -> float:
         """What every batch costs, however small, in seconds on one core."""
         return self._terms[0]
+
+    def speedup(self, rows: int) -> float:
+        """Return how many times as fast a batch of about `rows` is on all cores as on one."""
+        return self._speedups.get(rows.bit_length(), self._speedup)
+
+    def observe_on_all(self, sample: Sample) -> None:
+        """Learn from a batch that ran on all cores.
+
+        Only how fast they are: what it would have taken on one is not known.
+        """
+        seen = self.seconds(sample.rows, sample.positions) / sample.seconds
+        known = self.speedup(sample.rows)
+        self._speedups[sample.rows.bit_length()] = known + _SMOOTHING * (seen - known)
 
     def observe(self, sample: Sample) -> None:
         """Learn from a batch that ran on one core."""

@@ -92,7 +92,7 @@ class Entry(Generic[P]):
         """
         if self.deadline_s == _NEVER:
             return False
-        speedup = self.queue.cost.speedup if speedup is None else speedup
+        speedup = self.queue.cost.speedup(self.rows) if speedup is None else speedup
         return answered_by_s(now_s, self.alone_s / speedup) > self.deadline_s
 
 

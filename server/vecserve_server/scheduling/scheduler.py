@@ -38,14 +38,16 @@ _MIN_SPEEDUP = 1.15
 _CROWD_SPEEDUP = 0.6
 _CROWD_JOB_S = 0.01
 _CROWD_FIXED_COST = 0.25
+# Where all cores seem too slow for it, a lone batch still takes them this often.
+_TRY_EVERY = 32
 _SMOOTHING = 0.1
 
 
 def use_of_cores(cost: CostModel, cores: int) -> str:
     """Say how batches of a graph will use the cores, for a person."""
-    if cost.speedup >= _CROWD_SPEEDUP * cores:
+    if cost.speedup(rows=1) >= _CROWD_SPEEDUP * cores:
         return "short batches take all of them, in turn"
-    if cost.speedup >= _MIN_SPEEDUP:
+    if cost.speedup(rows=1) >= _MIN_SPEEDUP:
         return "a lone batch takes all of them, a crowd one each"
     return "every batch takes one"
 
@@ -86,6 +88,7 @@ class Scheduler(Generic[P]):
         self._awaited_s: float | None = None
         self._graphs: set[Queue[P]] = set()
         self._order = count()
+        self._lone_batches = 0
         # What batches took, over what their jobs would have taken alone.
         self._efficiency = 1.0
         self.late: deque[Entry[P]] = deque()
@@ -156,13 +159,13 @@ class Scheduler(Generic[P]):
         while leader := self._turns.leader():
             wide = self._goes_wide(leader, now_s)
             # On how many times one core's speed the batch runs.
-            speedup = leader.queue.cost.speedup if wide else 1.0
+            queue = leader.queue
+            speedup = queue.cost.speedup(self._share(queue, wide)) if wide else 1.0
             if not leader.is_late(now_s, speedup):
                 break
             self._drop(leader)
         else:
             return None
-        queue = leader.queue
         if self._is_worth_waiting(leader, wide, now_s):
             self._awaited_s = queue.returning.until_s
             return None
@@ -184,8 +187,8 @@ class Scheduler(Generic[P]):
         """Give back the batch's slots and learn from the time it took."""
         self._occupy(batch, -1)
         cost = batch.queue.cost
-        alone_s = seconds * cost.speedup if batch.wide else seconds
-        cost.observe(Sample(batch.rows, batch.longest, alone_s))
+        learn = cost.observe_on_all if batch.wide else cost.observe
+        learn(Sample(batch.rows, batch.longest, seconds))
         batch.queue.returning.answered(batch.rows, seconds, now_s)
 
     def _occupy(self, batch: Batch[P], sign: int) -> None:
@@ -222,21 +225,24 @@ class Scheduler(Generic[P]):
         """
         if self._free_slots < self._slots or self._slots == 1:
             return False
-        cost = leader.queue.cost
+        queue = leader.queue
+        speedup = queue.cost.speedup(leader.rows)
         if leader.is_late(now_s, speedup=1.0):
-            return cost.speedup > 1.0
-        if leader.alone_s / cost.speedup > _LONG_WIDE_S and len(self._graphs) > 1:
+            return speedup > 1.0
+        if leader.alone_s / speedup > _LONG_WIDE_S and len(self._graphs) > 1:
             return False
-        if leader.queue.waiting_rows == leader.rows and self._turns.callers() == 1:
-            return cost.speedup >= _MIN_SPEEDUP
-        if leader.queue.waiting_rows >= self._slots * leader.queue.limits.max_rows:
+        if queue.waiting_rows == leader.rows and self._turns.callers() == 1:
+            # What was measured in a busy moment must not count for ever.
+            self._lone_batches += 1
+            return speedup >= _MIN_SPEEDUP or self._lone_batches % _TRY_EVERY == 0
+        if queue.waiting_rows >= self._slots * queue.limits.max_rows:
             # Enough for a full batch on each: nobody need meet anybody.
             return False
         mean_s = self._turns.total_cost_s / self._waiting_rows
         return (
-            cost.speedup >= _CROWD_SPEEDUP * self._slots
+            queue.cost.speedup(queue.waiting_rows) >= _CROWD_SPEEDUP * self._slots
             and mean_s <= _CROWD_JOB_S
-            and cost.fixed_s >= _CROWD_FIXED_COST * mean_s
+            and queue.cost.fixed_s >= _CROWD_FIXED_COST * mean_s
         )
 
     def _admit(self, entry: Entry[P]) -> None:

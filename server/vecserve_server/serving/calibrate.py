@@ -13,6 +13,8 @@ _SHAPES_OF_ONE = ((1, 1), (2, 1))
 # no other shape is needed, if it took so long.
 _TIMES = 3
 _LONG_S = 0.2
+# How often all cores are measured against one.
+_PAIRS = 6
 
 
 def calibrate(
@@ -35,16 +37,21 @@ def calibrate(
         # Where one row keeps a core busy for so long, there is nothing to share.
         if samples[-1].seconds > _LONG_S:
             break
-    # The last shape has enough to do for several cores.
-    last = samples[-1]
-    wide_s = _measure(engine, [row_of(last.positions)] * last.rows, wide=True)
-    return CostModel(samples, speedup=last.seconds / wide_s)
+    # The last shape has enough to do for several cores. In turns, so that what
+    # else the machine does in between slows both alike.
+    jobs = [row_of(samples[-1].positions)] * samples[-1].rows
+    pairs = [
+        (_measure(engine, jobs, wide=False, times=1), _measure(engine, jobs, wide=True, times=1))
+        for _ in range(1 if samples[-1].seconds > _LONG_S else _PAIRS)
+    ]
+    narrow_s, wide_s = (min(seconds) for seconds in zip(*pairs, strict=True))
+    return CostModel(samples, speedup=narrow_s / wide_s)
 
 
-def _measure(engine: Engine, jobs: list[Job], *, wide: bool) -> float:
+def _measure(engine: Engine, jobs: list[Job], *, wide: bool, times: int = _TIMES) -> float:
     """Return the least seconds that a batch took."""
     least = float("inf")
-    for _ in range(_TIMES):
+    for _ in range(times):
         started = time.perf_counter()
         for outcome in engine.run(jobs, wide=wide):
             if isinstance(outcome, Exception):

@@ -110,7 +110,7 @@ def _explain(name: str, cost: CostModel, machine: Machine) -> None:
         "%s; all %d cores are %.1f times as fast, so %s",
         row,
         machine.cores,
-        cost.speedup,
+        cost.speedup(rows=1),
         use_of_cores(cost, machine.cores),
     )
 
