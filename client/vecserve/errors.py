@@ -37,6 +37,9 @@ _TOO_OLD = "max connection age"
 _LOST = ("Stream removed", "Socket closed", "Broken pipe", "Connection reset", "stream ended")
 """What gRPC, and `vecserve.aio`, say of a connection that broke during a call."""
 
+_OUR_DOING = ("Locally cancelled", "Channel closed")
+"""What gRPC says of a call that was cancelled on this side."""
+
 _AGAIN = "embedding keeps no state, so what has no result may be sent again"
 
 
@@ -146,6 +149,13 @@ def from_rpc(address: str, error: grpc.RpcError, unanswered: int = 0) -> Vecserv
             return ServerUnavailable(
                 f"no server answers at {address}{lost}: start one with `vecserve-server`, "
                 f"or name another address ({details})",
+                unanswered,
+            )
+        # gRPC's own word for a call that reached a server which had just closed its door.
+        case grpc.StatusCode.CANCELLED if not any(sign in details for sign in _OUR_DOING):
+            return ServerUnavailable(
+                f"{address} cancelled the call{lost}, as a server does that shuts down: {_AGAIN} "
+                f"once a server is there ({details})",
                 unanswered,
             )
         case grpc.StatusCode.DEADLINE_EXCEEDED:

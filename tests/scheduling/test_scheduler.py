@@ -316,10 +316,13 @@ def test_a_crowd_takes_turns_on_all_cores_where_that_is_as_fast() -> None:
     assert (second.wide, second.rows) == (True, 4)
 
 
-def test_long_jobs_of_a_crowd_take_a_core_each() -> None:
+@pytest.mark.parametrize("gains", [True, False], ids=["gains by company", "gains nothing"])
+def test_long_jobs_of_a_crowd_take_a_core_each(gains: bool) -> None:
     house = House(slots=2, speedup=1.8)
+    if gains:
+        house.queues[0].cost = CostModel([Sample(1, 1, 0.03), Sample(2, 1, 0.04)], speedup=1.8)
     for _ in range(6):
-        house.submit(120)
+        house.submit(1 if gains else 120)
     first, second = house.take(), house.take()
     assert first is not None
     assert second is not None
