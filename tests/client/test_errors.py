@@ -100,11 +100,11 @@ def test_a_server_that_is_lost_is_said_to_be(
 def test_a_server_that_closes_its_door_is_said_to() -> None:
     """gRPC cancels a call that comes while a server shuts down."""
 
-    def cancel(_: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+    def cancel(_: bytes, context: grpc.ServicerContext) -> bytes:
         context.abort(grpc.StatusCode.CANCELLED, "CANCELLED")
 
     door = grpc.server(ThreadPoolExecutor(1))
-    methods = {"EmbedStream": grpc.stream_stream_rpc_method_handler(cancel)}
+    methods = {"ListModels": grpc.unary_unary_rpc_method_handler(cancel)}
     door.add_generic_rpc_handlers(
         [grpc.method_handlers_generic_handler("vecserve.v1.EmbeddingService", methods)]
     )
@@ -115,7 +115,7 @@ def test_a_server_that_closes_its_door_is_said_to() -> None:
             Client(f"127.0.0.1:{port}") as client,
             pytest.raises(ServerUnavailable, match=r"shuts down: .* may be sent again"),
         ):
-            client.embed(TEXT, ["a"])
+            client.models()
     finally:
         door.stop(None).wait()
 
