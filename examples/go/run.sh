@@ -11,4 +11,4 @@ if [[ ! build/main -nt main.go || ! build/main -nt $protos/vecserve/v1/embedding
   protoc -I $protos --go_out=build/src --go-grpc_out=build/src $protos/vecserve/v1/*.proto
   GO111MODULE=off GOPATH=$PWD/build:/usr/share/gocode go build -o build/main main.go
 fi
-exec build/main "$@"
+exec build/main "${@:-127.0.0.1:8001}"
