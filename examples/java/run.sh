@@ -21,4 +21,4 @@ if [[ ! build/built -nt Main.java || ! build/built -nt $protos/vecserve/v1/embed
   find build/stubs -name '*.java' -exec javac -nowarn -cp "$class_path" -d build/classes Main.java {} +
   touch build/built
 fi
-exec java -cp "$class_path" Main "$@"
+exec java -cp "$class_path" Main "${@:-127.0.0.1:8001}"
