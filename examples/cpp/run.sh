@@ -3,4 +3,4 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 make --quiet --jobs=2 >&2
-exec build/main "$@"
+exec build/main "${@:-127.0.0.1:8001}"
