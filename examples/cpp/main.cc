@@ -122,10 +122,10 @@ int main(int argc, char** argv) try {
       }
     }
   }
-  const auto compare = [&vectors](const string& a, const string& b) {
-    const double scale = std::sqrt(Dot(vectors[a], vectors[a]) * Dot(vectors[b], vectors[b]));
-    std::cout << "similarity " << a << " " << b << " " << std::fixed
-              << Dot(vectors[a], vectors[b]) / scale << std::endl;
+  const auto compare = [&vectors](const string& name, const string& other) {
+    const Vector &a = vectors.at(name), &b = vectors.at(other);
+    std::cout << "similarity " << name << " " << other << " " << std::fixed
+              << Dot(a, b) / std::sqrt(Dot(a, a) * Dot(b, b)) << std::endl;
   };
   compare("reset-password", "forgot-login");
   compare("dog-dalmatian.jpg", "dog-mastiff.jpg");
