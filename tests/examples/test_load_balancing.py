@@ -102,7 +102,7 @@ def test_the_other_server_takes_over(proxy: str, servers: list[ServerProcess]) -
             assert client.embed(MODEL, ["a sentence"]).shape == (1, 384)
 
 
-@pytest.mark.parametrize("language", ["python", "node", "cpp"])
+@pytest.mark.parametrize("language", ["python", "node", "go", "cpp"])
 def test_round_robin_gives_each_server_its_calls(
     language: str, servers: list[ServerProcess]
 ) -> None:
