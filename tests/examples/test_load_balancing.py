@@ -16,7 +16,7 @@ import grpc
 import numpy as np
 import pytest
 
-from tests.examples.programs import EXAMPLES, Example, need_tools
+from tests.examples.programs import EXAMPLES, LANGUAGES, Example, need_tools
 from tests.server_process import ServerProcess
 from vecserve import Client, ServerUnavailable
 from vecserve.v1 import embedding_pb2
@@ -102,13 +102,14 @@ def test_the_other_server_takes_over(proxy: str, servers: list[ServerProcess]) -
             assert client.embed(MODEL, ["a sentence"]).shape == (1, 384)
 
 
-@pytest.mark.parametrize("language", ["python", "node", "go", "cpp"])
+@pytest.mark.parametrize("language", LANGUAGES)
 def test_round_robin_gives_each_server_its_calls(
     language: str, servers: list[ServerProcess]
 ) -> None:
     need_tools(language)
     addresses = ",".join(server.address for server in servers)
-    example = Example(language, addresses, program="round_robin")
+    program = "RoundRobin" if language == "java" else "round_robin"
+    example = Example(language, addresses, program=program)
     calls = itertools.count(1)
 
     def call() -> None:
