@@ -1,15 +1,10 @@
 // Embeds sentences, photos and speech, and compares them; survives bad items and restarts.
-//
-//	main [HOST:PORT [--pause]]
-//
-// With --pause it waits for Enter before the photos: time to restart the server.
+// Usage: main HOST:PORT [--pause]; --pause waits for Enter before the photos.
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -26,111 +21,67 @@ import (
 	pb "vecserve/v1"
 )
 
-const (
-	tries      = 15
-	firstDelay = 500 * time.Millisecond
-	maxDelay   = 5 * time.Second
+const text, image, audio = "all-MiniLM-L6-v2", "clip-vit-base-patch32", "whisper-base"
 
-	textModel  = "all-MiniLM-L6-v2"
-	imageModel = "clip-vit-base-patch32"
-	audioModel = "whisper-base"
-)
+type requests map[string]*pb.EmbedStreamRequest // by item id
+type results map[string]*pb.ItemResult
 
-var (
-	pairs = [][2]string{
-		{"reset-password", "forgot-login"},
-		{"dog-dalmatian.jpg", "dog-mastiff.jpg"},
-		{"austen-0880.flac", "austen-0890.flac"},
-	}
-	errEndedEarly = errors.New("the stream ended early")
-)
-
-// One item a message, so that each can have its model and options.
-func request(model string, item *pb.Item) *pb.EmbedStreamRequest {
-	return &pb.EmbedStreamRequest{Model: model, Items: []*pb.Item{item}}
-}
-
-func text(id, text string) *pb.EmbedStreamRequest {
-	return request(textModel, &pb.Item{ItemId: id, Content: &pb.Item_Text{Text: text}})
-}
-
-func image(id string, data []byte) *pb.EmbedStreamRequest {
-	return request(imageModel, &pb.Item{ItemId: id, Content: &pb.Item_Image{Image: data}})
-}
-
-func audio(id string, data []byte) *pb.EmbedStreamRequest {
-	return request(audioModel, &pb.Item{ItemId: id, Content: &pb.Item_Audio{Audio: data}})
-}
-
-// embed streams the requests and calls onResult for each answered item, as it is ready. What has
-// no answer is sent again while the server is away; embedding twice does no harm.
-func embed(client pb.EmbeddingServiceClient, requests []*pb.EmbedStreamRequest, onResult func(*pb.ItemResult)) error {
-	waiting := make(map[string]*pb.EmbedStreamRequest)
-	for _, request := range requests {
-		waiting[request.Items[0].ItemId] = request
-	}
-	delay := firstDelay
-	for attempt := 1; ; attempt++ {
-		err := exchange(client, waiting, onResult)
+// embed answers all requests. What has no answer is sent again while the server is away, for about
+// a minute; embedding twice does no harm.
+func embed(client pb.EmbeddingServiceClient, waiting requests) (results, error) {
+	answered := make(results)
+	for try := 1; ; try++ {
+		err := exchange(client, waiting, answered)
+		for id := range answered {
+			delete(waiting, id)
+		}
 		if len(waiting) == 0 {
-			return nil
+			return answered, nil
 		}
-		if status.Code(err) != codes.Unavailable || attempt == tries {
-			return err
+		if status.Code(err) != codes.Unavailable || try == 15 {
+			return answered, err
 		}
-		log.Printf("unavailable: %s; again in %s", status.Convert(err).Message(), delay)
-		time.Sleep(delay)
-		if delay *= 2; delay > maxDelay {
-			delay = maxDelay
-		}
+		pause := time.Duration(try) * time.Second / 2
+		log.Printf("unavailable: %s; again in %s", status.Convert(err).Message(), pause)
+		time.Sleep(pause)
 	}
 }
 
-// exchange runs one stream. It removes from waiting what was answered, and returns why anything
-// was not.
-func exchange(client pb.EmbeddingServiceClient, waiting map[string]*pb.EmbedStreamRequest, onResult func(*pb.ItemResult)) error {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	stream, err := client.EmbedStream(ctx)
+// exchange runs one stream and adds its answers; it returns why it ended.
+func exchange(client pb.EmbeddingServiceClient, waiting requests, answered results) error {
+	stream, err := client.EmbedStream(context.Background())
 	if err != nil {
 		return err
 	}
-	requests := make([]*pb.EmbedStreamRequest, 0, len(waiting))
-	for _, request := range waiting {
-		requests = append(requests, request)
-	}
+	sent := make(chan struct{})
 	go func() {
-		for _, request := range requests {
-			// Blocks while the server holds us back. On an error Recv says what it was.
-			if stream.Send(request) != nil {
-				return
-			}
+		for _, request := range waiting {
+			stream.Send(request) // blocks while the server holds us back; Recv says what fails
 		}
 		stream.CloseSend()
+		close(sent)
 	}()
-	reason := errEndedEarly
 	for {
 		response, err := stream.Recv()
-		if err == io.EOF {
-			return reason
-		}
 		if err != nil {
+			<-sent
+			if err == io.EOF {
+				err = status.Error(codes.Unavailable, "a model is being loaded")
+			}
 			return err
 		}
 		for _, result := range response.Results {
-			// In band, it means that the model is still being loaded.
-			if itemErr := status.FromProto(result.GetError()); itemErr.Code() == codes.Unavailable {
-				reason = itemErr.Err()
-				continue
+			// In band, it means that the model is still being loaded: not an answer yet.
+			if codes.Code(result.GetError().GetCode()) != codes.Unavailable {
+				answered[result.ItemId] = result
 			}
-			delete(waiting, result.ItemId)
-			onResult(result)
 		}
 	}
 }
 
 // vectorOf reads little-endian float32.
-func vectorOf(data []byte) []float64 {
+func vectorOf(result *pb.ItemResult) []float64 {
+	data := result.GetEmbedding().Vectors[0].Data
 	vector := make([]float64, len(data)/4)
 	for i := range vector {
 		vector[i] = float64(math.Float32frombits(binary.LittleEndian.Uint32(data[4*i:])))
@@ -141,77 +92,67 @@ func vectorOf(data []byte) []float64 {
 func cosine(a, b []float64) float64 {
 	var ab, aa, bb float64
 	for i := range a {
-		ab += a[i] * b[i]
-		aa += a[i] * a[i]
-		bb += b[i] * b[i]
+		ab, aa, bb = ab+a[i]*b[i], aa+a[i]*a[i], bb+b[i]*b[i]
 	}
 	return ab / math.Sqrt(aa*bb)
 }
 
-func read(name string) []byte {
-	data, err := os.ReadFile("../data/" + name)
+// add puts an item in a message of its own, so that each can have its model and options.
+func (r requests) add(model, id string, content []byte) {
+	item := &pb.Item{ItemId: id, Content: &pb.Item_Image{Image: content}}
+	if model == text {
+		item.Content = &pb.Item_Text{Text: string(content)}
+	} else if model == audio {
+		item.Content = &pb.Item_Audio{Audio: content}
+	}
+	r[id] = &pb.EmbedStreamRequest{Model: model, Items: []*pb.Item{item}}
+}
+
+func must[T any](value T, err error) T {
 	if err != nil {
 		log.Fatal(err)
 	}
-	return data
+	return value
 }
 
 func main() {
-	address := "127.0.0.1:8001"
-	if len(os.Args) > 1 {
-		address = os.Args[1]
-	}
-	connection, err := grpc.Dial(address, grpc.WithInsecure())
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer connection.Close()
-	client := pb.NewEmbeddingServiceClient(connection)
+	client := pb.NewEmbeddingServiceClient(must(grpc.Dial(os.Args[1], grpc.WithInsecure())))
+	sentences, media := make(requests), make(requests)
+	sentences.add(text, "reset-password", []byte("How do I reset my password?"))
+	sentences.add(text, "forgot-login", []byte("I forgot my login details."))
+	sentences.add(image, "broken.jpg", []byte("not a JPEG"))
+	sentences.add(text, "late", []byte("Too late."))
+	sentences["late"].Options = &pb.EmbedOptions{Timeout: durationpb.New(time.Microsecond)}
+	media.add(image, "dog-dalmatian.jpg", must(os.ReadFile("../data/photos/dog-dalmatian.jpg")))
+	media.add(image, "dog-mastiff.jpg", must(os.ReadFile("../data/photos/dog-mastiff.jpg")))
+	media.add(audio, "austen-0880.flac", must(os.ReadFile("../data/speech/austen-0880.flac")))
+	media.add(audio, "austen-0890.flac", must(os.ReadFile("../data/speech/austen-0890.flac")))
 
 	vectors := make(map[string][]float64)
-	onResult := func(result *pb.ItemResult) {
-		if failure := result.GetError(); failure != nil {
-			fmt.Println("error", result.ItemId, code.Code(failure.Code), failure.Message)
-			return
+	for i, round := range []requests{sentences, media} {
+		if i == 1 && len(os.Args) > 2 {
+			fmt.Println("press Enter to go on")
+			fmt.Scanln()
 		}
-		vectors[result.ItemId] = vectorOf(result.GetEmbedding().Vectors[0].Data)
-		fmt.Println("vector", result.ItemId, len(vectors[result.ItemId]))
+		for id, result := range must(embed(client, round)) {
+			if failure := result.GetError(); failure != nil {
+				fmt.Println("error", id, code.Code(failure.Code), failure.Message)
+			} else {
+				vectors[id] = vectorOf(result)
+				fmt.Println("vector", id, len(vectors[id]))
+			}
+		}
 	}
-	late := text("late", "Too late.")
-	late.Options = &pb.EmbedOptions{Timeout: durationpb.New(time.Microsecond)}
-	sentences := []*pb.EmbedStreamRequest{
-		text("reset-password", "How do I reset my password?"),
-		text("forgot-login", "I forgot my login details."),
-		image("broken.jpg", []byte("not a JPEG")),
-		late,
+	similarity := func(a, b string) {
+		fmt.Printf("similarity %s %s %.6f\n", a, b, cosine(vectors[a], vectors[b]))
 	}
-	if err := embed(client, sentences, onResult); err != nil {
-		log.Fatal(err)
-	}
-	if len(os.Args) > 2 && os.Args[2] == "--pause" {
-		fmt.Println("press Enter to go on")
-		bufio.NewReader(os.Stdin).ReadString('\n')
-	}
-	media := []*pb.EmbedStreamRequest{
-		image("dog-dalmatian.jpg", read("photos/dog-dalmatian.jpg")),
-		image("dog-mastiff.jpg", read("photos/dog-mastiff.jpg")),
-		audio("austen-0880.flac", read("speech/austen-0880.flac")),
-		audio("austen-0890.flac", read("speech/austen-0890.flac")),
-	}
-	if err := embed(client, media, onResult); err != nil {
-		log.Fatal(err)
-	}
-	for _, pair := range pairs {
-		fmt.Printf("similarity %s %s %.6f\n", pair[0], pair[1], cosine(vectors[pair[0]], vectors[pair[1]]))
-	}
+	similarity("reset-password", "forgot-login")
+	similarity("dog-dalmatian.jpg", "dog-mastiff.jpg")
+	similarity("austen-0880.flac", "austen-0890.flac")
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	models, err := client.ListModels(ctx, &pb.ListModelsRequest{})
-	if err != nil {
-		log.Fatal(err)
-	}
-	for _, model := range models.Models {
-		if !model.Trained && (model.Name == textModel || model.Name == imageModel || model.Name == audioModel) {
+	for _, model := range must(client.ListModels(ctx, &pb.ListModelsRequest{})).Models {
+		if !model.Trained && (model.Name == text || model.Name == image || model.Name == audio) {
 			fmt.Println("untrained", model.Name, "has random weights, its vectors mean nothing")
 		}
 	}

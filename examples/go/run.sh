@@ -1,14 +1,17 @@
 #!/usr/bin/env bash
 # Generates the stubs, builds, and runs the example: run.sh [HOST:PORT [--pause]]
+# Or the other: PROGRAM=round_robin run.sh HOST:PORT,HOST:PORT
 #
 # Debian's Go packages are found by GOPATH; with modules, `go get` them instead and map the protos'
 # go_package to your module with protoc's --go_opt=M.
 set -euo pipefail
 cd "$(dirname "$0")"
 protos=../../protos
-if [[ ! build/main -nt main.go || ! build/main -nt $protos/vecserve/v1/embedding.proto ]]; then
+source=${PROGRAM:-main}.go
+program=build/${PROGRAM:-main}
+if [[ ! $program -nt $source || ! $program -nt $protos/vecserve/v1/embedding.proto ]]; then
   mkdir -p build/src
   protoc -I $protos --go_out=build/src --go-grpc_out=build/src $protos/vecserve/v1/*.proto
-  GO111MODULE=off GOPATH=$PWD/build:/usr/share/gocode go build -o build/main main.go
+  GO111MODULE=off GOPATH=$PWD/build:/usr/share/gocode go build -o "$program" "$source"
 fi
-exec build/main "$@"
+exec "$program" "${@:-127.0.0.1:8001}"

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # Generates the stubs, builds, and runs the example: run.sh [HOST:PORT [--pause]]
+# Or the other: PROGRAM=RoundRobin run.sh HOST:PORT,HOST:PORT
 #
 # The class path is Debian's; with Maven or Gradle, depend on io.grpc's grpc-netty, grpc-protobuf
 # and grpc-stub instead.
 set -euo pipefail
 cd "$(dirname "$0")"
+program=${PROGRAM:-Main}
 protos=../../protos
 jars=/usr/share/java
 class_path=build/classes
@@ -13,12 +15,12 @@ for jar in grpc-{api,context,core,netty,protobuf,protobuf-lite,stub} protobuf gu
     netty-transport perfmark-api geronimo-annotation-1.3-spec; do
   class_path+=:$jars/$jar.jar
 done
-if [[ ! build/built -nt Main.java || ! build/built -nt $protos/vecserve/v1/embedding.proto ]]; then
+if [[ ! build/built -nt $program.java || ! build/built -nt $protos/vecserve/v1/embedding.proto ]]; then
   mkdir -p build/stubs build/classes
   protoc -I $protos --java_out=build/stubs --grpc-java_out=build/stubs \
     --plugin=protoc-gen-grpc-java="$(command -v grpc_java_plugin)" \
     $protos/vecserve/v1/*.proto $protos/google/rpc/status.proto
-  find build/stubs -name '*.java' -exec javac -nowarn -cp "$class_path" -d build/classes Main.java {} +
+  find . -name '*.java' -exec javac -nowarn -cp "$class_path" -d build/classes {} +
   touch build/built
 fi
-exec java -cp "$class_path" Main "$@"
+exec java -cp "$class_path" "$program" "${@:-127.0.0.1:8001}"

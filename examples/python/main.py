@@ -34,8 +34,6 @@ PAIRS = [
     ("austen-0880.flac", "austen-0890.flac"),
 ]
 TRIES = 15
-FIRST_DELAY_S = 0.5
-MAX_DELAY_S = 5.0
 
 
 def embed(client: Client, items: list[Item]) -> Iterator[Result]:
@@ -44,8 +42,7 @@ def embed(client: Client, items: list[Item]) -> Iterator[Result]:
     Embedding twice does no harm. Raises ServerUnavailable after about a minute.
     """
     waiting = {item.id: item for item in items}
-    delay_s = FIRST_DELAY_S
-    for attempt in range(TRIES):
+    for attempt in range(1, TRIES + 1):
         try:
             # Every item names its model, so the call names none.
             for result in client.embed_stream("", list(waiting.values()), ordered=False):
@@ -55,14 +52,13 @@ def embed(client: Client, items: list[Item]) -> Iterator[Result]:
                     yield result
             reason = "the model is being loaded"
         except ServerUnavailable as error:
-            if attempt == TRIES - 1:
+            if attempt == TRIES:
                 raise
             reason = str(error)
         if not waiting:
             return
-        print(f"unavailable: {reason}; again in {delay_s} s", file=sys.stderr)
-        time.sleep(delay_s)
-        delay_s = min(2 * delay_s, MAX_DELAY_S)
+        print(f"unavailable: {reason}; again in {attempt / 2} s", file=sys.stderr)
+        time.sleep(attempt / 2)
     raise ServerUnavailable(f"given up: {reason}", len(waiting))
 
 

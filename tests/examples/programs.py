@@ -12,10 +12,6 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-COMMANDS = {
-    "python": [sys.executable, str(EXAMPLES / "python" / "main.py")],
-    **{name: [str(EXAMPLES / name / "run.sh")] for name in ("node", "go", "cpp", "java")},
-}
 TOOLS = {
     "python": [],
     "node": ["node", "npm"],
@@ -23,7 +19,7 @@ TOOLS = {
     "cpp": ["g++", "make", "pkg-config", "protoc", "grpc_cpp_plugin"],
     "java": ["java", "javac", "protoc", "grpc_java_plugin"],
 }
-LANGUAGES = list(COMMANDS)
+LANGUAGES = list(TOOLS)
 TIMEOUT_S = 300
 """For a build and a run; building the C++ example is the longest."""
 
@@ -61,13 +57,18 @@ class Output:
 class Example:
     """A running example. `until` waits for what it prints, `finish` for its end."""
 
-    def __init__(self, language: str, *arguments: str) -> None:
+    def __init__(self, language: str, *arguments: str, program: str = "") -> None:
         self.language = language
         self._text = ""
         self._ended = False
         self._news = threading.Condition()
+        if language == "python":
+            command = [sys.executable, str(EXAMPLES / language / f"{program or 'main'}.py")]
+        else:
+            command = [str(EXAMPLES / language / "run.sh")]
         self._process = subprocess.Popen(
-            [*COMMANDS[language], *arguments],
+            [*command, *arguments],
+            env={**os.environ, "PROGRAM": program},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -86,13 +87,15 @@ class Example:
             assert re.search(pattern, self._text), f"{self.language} ended:\n{self._text}"
 
     def press_enter(self) -> None:
-        """Let it go on."""
+        """Give it an empty line, for which it waits."""
         assert self._process.stdin
         self._process.stdin.write("\n")
         self._process.stdin.flush()
 
     def finish(self) -> Output:
-        """Wait for its end, which must be a good one, and return what it printed."""
+        """End its input, wait for its end, which must be a good one; return what it printed."""
+        assert self._process.stdin
+        self._process.stdin.close()
         code = self._process.wait(TIMEOUT_S)
         self.close()
         assert code == 0, f"{self.language} exited {code}:\n{self._text}"

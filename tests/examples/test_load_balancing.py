@@ -1,5 +1,6 @@
-"""Two servers behind Envoy, behind nginx, and behind gRPC's own round_robin."""
+"""Two servers behind Envoy, behind nginx, and under gRPC's own round_robin."""
 
+import itertools
 import os
 import re
 import shutil
@@ -15,7 +16,7 @@ import grpc
 import numpy as np
 import pytest
 
-from tests.examples.programs import EXAMPLES
+from tests.examples.programs import EXAMPLES, LANGUAGES, Example, need_tools
 from tests.server_process import ServerProcess
 from vecserve import Client, ServerUnavailable
 from vecserve.v1 import embedding_pb2
@@ -24,6 +25,8 @@ from vecserve.v1.embedding_pb2_grpc import EmbeddingServiceStub
 MODEL = "all-MiniLM-L6-v2"
 CONFIGS = EXAMPLES / "load-balancing"
 READY_TIMEOUT_S = 60
+CONNECTED_AFTER = 500
+"""Calls, by the end of which both connections are up."""
 
 
 @pytest.fixture
@@ -99,19 +102,31 @@ def test_the_other_server_takes_over(proxy: str, servers: list[ServerProcess]) -
             assert client.embed(MODEL, ["a sentence"]).shape == (1, 384)
 
 
-def test_round_robin_gives_each_server_its_streams(servers: list[ServerProcess]) -> None:
-    target = "ipv4:" + ",".join(server.address for server in servers)
-    request = embedding_pb2.EmbedRequest(
-        model=MODEL, items=[embedding_pb2.Item(item_id="a", text="a sentence")]
-    )
-    with grpc.insecure_channel(target, [("grpc.lb_policy_name", "round_robin")]) as channel:
-        stub = EmbeddingServiceStub(channel)
-        while 0 in items_of(servers):  # until both connections are up, one server has all
-            stub.Embed(request, timeout=READY_TIMEOUT_S)
-        before = items_of(servers)
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_round_robin_gives_each_server_its_calls(
+    language: str, servers: list[ServerProcess]
+) -> None:
+    need_tools(language)
+    addresses = ",".join(server.address for server in servers)
+    program = "RoundRobin" if language == "java" else "round_robin"
+    example = Example(language, addresses, program=program)
+    calls = itertools.count(1)
+
+    def call() -> None:
+        example.press_enter()
+        example.until(f"ok {next(calls)}\n")
+
+    try:
+        for _ in range(CONNECTED_AFTER):  # until both connections are up, one server has all
+            call()
+            if 0 not in (before := items_of(servers)):
+                break
         for _ in range(6):
-            stub.Embed(request, timeout=READY_TIMEOUT_S)
+            call()
         assert items_of(servers) == [count + 3 for count in before]
+        example.finish()
+    finally:
+        example.close()
 
 
 def test_an_old_connection_ends_and_the_client_goes_on(repository_of: Callable[..., Path]) -> None:
