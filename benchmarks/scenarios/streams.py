@@ -1,6 +1,7 @@
 """Raw items on one stream beside the same preparation and graph in process."""
 
 from dataclasses import replace
+from os.path import relpath
 
 from benchmarks.house import MINILM, House, throughput
 from benchmarks.servers import ROOT
@@ -19,7 +20,7 @@ def text(house: House) -> None:
 
 def images(house: House) -> None:
     """JPEG photos, 4 a message, for ResNet-50 and CLIP."""
-    files = tuple(str(path) for path in sorted((_DATA / "photos").glob("*.jpg")))
+    files = tuple(relpath(path) for path in sorted((_DATA / "photos").glob("*.jpg")))
     load = Load(files=files, stream=True, items=4, in_flight=4)
     _beside_limit(house, "ResNet-50, JPEG", "resnet-50", load)
     _beside_limit(house, "CLIP, JPEG", "clip-vit-base-patch32", load, "--modality", "image")
@@ -27,7 +28,7 @@ def images(house: House) -> None:
 
 def audio(house: House) -> None:
     """Recordings of speech, one a message, for Whisper."""
-    files = tuple(str(path) for path in sorted((_DATA / "speech").glob("*.flac")))
+    files = tuple(relpath(path) for path in sorted((_DATA / "speech").glob("*.flac")))
     load = Load(files=files, stream=True, items=1, in_flight=8)
     _beside_limit(house, "Whisper, FLAC", "whisper-base", load, rounds=3, times_as_long=3)
 

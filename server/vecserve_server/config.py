@@ -50,8 +50,8 @@ class ServerConfig(BaseSettings):
     compute_cores: int = Field(
         default=CORES,
         ge=1,
-        description="cores for compute: that many one-core batches at a time, all models together, "
-        "or a lone batch on all of them",
+        description="cores for compute, all models together: a batch takes one, or all of them "
+        "where the measurement at load says so; the log explains",
     )
     provider: dict[str, Literal["cpu", "openvino"]] = Field(
         default={},
