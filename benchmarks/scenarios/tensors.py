@@ -63,9 +63,8 @@ def recommended(house: House) -> None:
         house.note("this processor has no bfloat16: we recommend fp32 for it, as in `mixed`")
         return
     server = house.servers.enter_context(ours_in_openvino(house.models, MINILM))
-    house.note(
-        next(line for line in server.log.splitlines() if "min cosine" in line).split(": ")[1]
-    )
+    parity = next(line for line in server.log.splitlines() if "min cosine" in line)
+    house.note(parity.split(": ", 1)[1])
     ours = Target("ours", "oip", f"{server.address}/{MINILM}.text")
     for title, load, of_peer in (("16 tokens", SHORT, 1.4), ("3-209 tokens", MIXED, 2.2)):
         title = f"bfloat16, {title}"

@@ -83,7 +83,6 @@ class Scheduler(Generic[P]):
         self._slots = slots
         self._free_slots = slots
         self._turns: Turns[P] = Turns()
-        self._waiting_rows = 0
         self._held: list[Queue[P]] = []
         self._awaited_s: float | None = None
         self._graphs: set[Queue[P]] = set()
@@ -117,7 +116,6 @@ class Scheduler(Generic[P]):
         entry.waiting = True
         queue = entry.queue
         queue.waiting_rows += entry.rows
-        self._waiting_rows += entry.rows
         queue.returning.came(entry.rows, now_s)
         if not queue.limits.delay_s:
             self._admit(entry)
@@ -191,6 +189,9 @@ class Scheduler(Generic[P]):
         learn(Sample(batch.rows, batch.longest, seconds))
         batch.queue.returning.answered(batch.rows, seconds, now_s)
 
+    def _waiting_rows(self) -> int:
+        return sum(queue.waiting_rows for queue in self._graphs)
+
     def _occupy(self, batch: Batch[P], sign: int) -> None:
         slots = sign * (self._slots if batch.wide else 1)
         self._free_slots -= slots
@@ -211,7 +212,7 @@ class Scheduler(Generic[P]):
     def _is_worth_waiting(self, leader: Entry[P], wide: bool, now_s: float) -> bool:
         """Whether callers that are about to return would make the batch larger."""
         queue = leader.queue
-        if queue.waiting_rows < self._waiting_rows or leader.is_late(queue.returning.until_s):
+        if queue.waiting_rows < self._waiting_rows() or leader.is_late(queue.returning.until_s):
             return False
         expected = queue.returning.expected(now_s)
         return expected > 0 and queue.waiting_rows < self._share(queue, wide, expected)
@@ -238,7 +239,7 @@ class Scheduler(Generic[P]):
         if queue.waiting_rows >= self._slots * queue.limits.max_rows:
             # Enough for a full batch on each: nobody need meet anybody.
             return False
-        mean_s = self._turns.total_cost_s / self._waiting_rows
+        mean_s = self._turns.total_cost_s / self._waiting_rows()
         return (
             queue.cost.speedup(queue.waiting_rows) >= _CROWD_SPEEDUP * self._slots
             and mean_s <= _CROWD_JOB_S
@@ -269,7 +270,6 @@ class Scheduler(Generic[P]):
         entry.waiting = False
         queue = entry.queue
         queue.waiting_rows -= entry.rows
-        self._waiting_rows -= entry.rows
         if entry.admitted:
             queue.remove(entry)
             self._turns.remove(entry, charge_s)
