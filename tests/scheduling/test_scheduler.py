@@ -447,6 +447,23 @@ def test_a_lone_caller_is_not_protected_from_the_own_bulk() -> None:
     assert batch.rows == 2 * BULK_ROWS
 
 
+def test_bulk_runs_in_shorter_batches_while_somebody_else_asks_for_single_things() -> None:
+    house = House(slots=1, limits=BatchLimits(max_rows=64, max_positions=6400))
+
+    def longest_s() -> float:
+        for _ in range(64):
+            house.submit(50, caller="pouring", lane=Lane.BULK)
+        return max(true_seconds(batch.rows, batch.longest) for batch in house.run_all())
+
+    alone_s = longest_s()
+    house.submit(caller="pouring")
+    assert longest_s() == alone_s
+    house.submit(caller="lone")
+    assert longest_s() <= 0.03 < alone_s
+    house.now_s += 2.0
+    assert longest_s() == alone_s
+
+
 def test_a_long_job_leaves_a_core_to_other_graphs() -> None:
     house = House(slots=2)
     house.submit(1500)

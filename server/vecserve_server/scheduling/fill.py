@@ -14,29 +14,30 @@ _MIN_SAVING_OF_LONG = 0.1
 # Bulk work may make an interactive batch this many times as long.
 _BULK_STRETCH = 1.5
 # A job that keeps others waiting longer than this rides with nobody else's.
-_MAX_BATCH_S = 0.25
+MAX_BATCH_S = 0.25
 
 
 def fill(
-    leader: Entry[P], now_s: float, max_rows: int, speedup: float
+    leader: Entry[P], now_s: float, max_rows: int, max_s: float, speedup: float
 ) -> tuple[list[Entry[P]], list[Entry[P]]]:
     """Return the entries to run with `leader` (itself included) and the late ones that were met.
 
     The leader's caller goes first, since it is that caller's turn, then the
     others. Those nearest in length come first, so that padding stays small: a
-    job joins only if computing it padded takes less than computing it alone later.
+    job joins only if computing it padded takes less than computing it alone later,
+    and the batch no longer than `max_s`.
     """
     batch = _Filling(leader, now_s, max_rows, speedup)
-    batch.take_from(leader.lane, _MAX_BATCH_S, leader.terms.caller)
-    batch.take_from(leader.lane, _MAX_BATCH_S)
+    batch.take_from(leader.lane, max_s, leader.terms.caller)
+    batch.take_from(leader.lane, max_s)
     if leader.lane is Lane.INTERACTIVE:
         # One who has so much waiting that part of it counts as bulk, and shares
         # the batch with nobody, is not to be protected from the own bulk.
         if leader.terms.lane is None and batch.is_of(leader.terms.caller):
-            batch.take_from(Lane.BULK, _MAX_BATCH_S, leader.terms.caller)
-        batch.take_from(Lane.BULK, min(_MAX_BATCH_S, _BULK_STRETCH * batch.takes_s))
+            batch.take_from(Lane.BULK, max_s, leader.terms.caller)
+        batch.take_from(Lane.BULK, min(max_s, _BULK_STRETCH * batch.takes_s))
     else:
-        batch.take_from(Lane.INTERACTIVE, _MAX_BATCH_S)
+        batch.take_from(Lane.INTERACTIVE, max_s)
     return batch.entries, batch.late
 
 
