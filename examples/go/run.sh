@@ -7,11 +7,10 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 protos=../../protos
-source=${PROGRAM:-main}.go
-program=build/${PROGRAM:-main}
-if [[ ! $program -nt $source || ! $program -nt $protos/vecserve/v1/embedding.proto ]]; then
-  mkdir -p build/src
-  protoc -I $protos --go_out=build/src --go-grpc_out=build/src $protos/vecserve/v1/*.proto
-  GO111MODULE=off GOPATH=$PWD/build:/usr/share/gocode go build -o "$program" "$source"
-fi
-exec "$program" "${@:-127.0.0.1:8001}"
+mkdir -p build/src
+protoc -I $protos --go_out=build/src --go-grpc_out=build/src $protos/vecserve/v1/*.proto
+export GO111MODULE=off GOPATH=$PWD/build:/usr/share/gocode
+# Both are a `main` of this folder, so each names its files.
+go build -o build/main main.go embed.go
+go build -o build/round_robin round_robin.go
+exec "build/${PROGRAM:-main}" "${@:-127.0.0.1:8001}"

@@ -2,28 +2,21 @@ import static java.util.concurrent.TimeUnit.SECONDS;
 
 import com.google.protobuf.ByteString;
 import com.google.protobuf.Duration;
-import io.grpc.Channel;
 import io.grpc.ManagedChannelBuilder;
 import io.grpc.Status;
-import io.grpc.stub.StreamObserver;
 import io.vecserve.v1.EmbedOptions;
 import io.vecserve.v1.EmbedStreamRequest;
-import io.vecserve.v1.EmbedStreamResponse;
 import io.vecserve.v1.EmbeddingServiceGrpc;
 import io.vecserve.v1.Item;
 import io.vecserve.v1.ItemResult;
 import io.vecserve.v1.ListModelsRequest;
 import java.io.IOException;
-import java.nio.ByteOrder;
 import java.nio.FloatBuffer;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Locale;
-import java.util.Map;
-import java.util.concurrent.CompletableFuture;
-import java.util.concurrent.ConcurrentHashMap;
 import java.util.stream.IntStream;
 
 /**
@@ -34,67 +27,11 @@ public final class Main {
   private static final String TEXT = "all-MiniLM-L6-v2";
   private static final String IMAGE = "clip-vit-base-patch32";
   private static final String AUDIO = "whisper-base";
-  private static final List<String> PAIRS =
-      List.of(
-          "reset-password forgot-login",
-          "dog-dalmatian.jpg dog-mastiff.jpg",
-          "austen-0880.flac austen-0890.flac");
-
-  /**
-   * Answers all requests, by item id. What has no answer is sent again while the server is away,
-   * for about a minute; embedding twice does no harm.
-   */
-  static Map<String, ItemResult> embed(Channel channel, List<EmbedStreamRequest> requests)
-      throws InterruptedException {
-    var results = new ConcurrentHashMap<String, ItemResult>();
-    for (int attempt = 1; ; attempt++) {
-      Status status = exchange(channel, requests, results);
-      if (results.size() == requests.size()) {
-        return results;
-      }
-      if (status.getCode() != Status.Code.UNAVAILABLE || attempt == 15) {
-        throw status.asRuntimeException();
-      }
-      int pauseMs = 500 * attempt;
-      System.err.printf("unavailable: %s; again in %d ms%n", status.getDescription(), pauseMs);
-      Thread.sleep(pauseMs);
-    }
-  }
-
-  /** Sends in one stream what has no result, and adds the answers. Returns how the stream ended. */
-  private static Status exchange(
-      Channel channel, List<EmbedStreamRequest> requests, Map<String, ItemResult> results) {
-    var ended = new CompletableFuture<Status>();
-    var answers =
-        new StreamObserver<EmbedStreamResponse>() {
-          @Override
-          public void onNext(EmbedStreamResponse response) {
-            for (ItemResult result : response.getResultsList()) {
-              // In band, it means that the model is still being loaded: not an answer yet.
-              if (result.getError().getCode() != Status.Code.UNAVAILABLE.value()) {
-                results.put(result.getItemId(), result);
-              }
-            }
-          }
-
-          @Override
-          public void onError(Throwable error) {
-            ended.complete(Status.fromThrowable(error));
-          }
-
-          @Override
-          public void onCompleted() {
-            ended.complete(Status.UNAVAILABLE.withDescription("a model is being loaded"));
-          }
-        };
-    // onNext never blocks: gRPC keeps what the server does not take yet.
-    var stream = EmbeddingServiceGrpc.newStub(channel).embedStream(answers);
-    requests.stream()
-        .filter(request -> !results.containsKey(request.getItems(0).getItemId()))
-        .forEach(stream::onNext);
-    stream.onCompleted();
-    return ended.join();
-  }
+  private static final String[][] PAIRS = {
+    {"reset-password", "forgot-login"},
+    {"dog-dalmatian.jpg", "dog-mastiff.jpg"},
+    {"austen-0880.flac", "austen-0890.flac"},
+  };
 
   /** Makes a message of one item, so that each can have its model and options. */
   private static EmbedStreamRequest request(String model, Item.Builder item) {
@@ -107,12 +44,6 @@ public final class Main {
 
   private static ByteString read(String name) throws IOException {
     return ByteString.copyFrom(Files.readAllBytes(Path.of("../data", name)));
-  }
-
-  /** Reads little-endian float32. */
-  private static FloatBuffer vectorOf(ItemResult result) {
-    ByteString data = result.getEmbedding().getVectors(0).getData();
-    return data.asReadOnlyByteBuffer().order(ByteOrder.LITTLE_ENDIAN).asFloatBuffer();
   }
 
   private static double dot(FloatBuffer a, FloatBuffer b) {
@@ -141,28 +72,29 @@ public final class Main {
         System.out.println("press Enter to go on");
         System.in.read();
       }
-      for (ItemResult result : embed(channel, round).values()) {
+      for (ItemResult result : Embedder.embed(channel, round).values()) {
+        String id = result.getItemId();
         if (result.hasError()) {
           var error = result.getError();
           var code = Status.fromCodeValue(error.getCode()).getCode();
-          System.out.printf("error %s %s %s%n", result.getItemId(), code, error.getMessage());
+          System.out.printf("error %s %s %s%n", id, code, error.getMessage());
         } else {
-          vectors.put(result.getItemId(), vectorOf(result));
-          System.out.printf("vector %s %d%n", result.getItemId(), vectorOf(result).limit());
+          vectors.put(id, Embedder.vectorOf(result));
+          System.out.printf("vector %s %d%n", id, vectors.get(id).limit());
         }
       }
     }
-    for (String pair : PAIRS) {
-      FloatBuffer a = vectors.get(pair.split(" ")[0]);
-      FloatBuffer b = vectors.get(pair.split(" ")[1]);
+    for (String[] pair : PAIRS) {
+      FloatBuffer a = vectors.get(pair[0]);
+      FloatBuffer b = vectors.get(pair[1]);
       double cosine = dot(a, b) / Math.sqrt(dot(a, a) * dot(b, b));
-      System.out.printf(Locale.ROOT, "similarity %s %.6f%n", pair, cosine);
+      System.out.printf(Locale.ROOT, "similarity %s %s %.6f%n", pair[0], pair[1], cosine);
     }
     var client = EmbeddingServiceGrpc.newBlockingStub(channel).withDeadlineAfter(10, SECONDS);
     for (var model : client.listModels(ListModelsRequest.getDefaultInstance()).getModelsList()) {
-      if (!model.getTrained() && List.of(TEXT, IMAGE, AUDIO).contains(model.getName())) {
-        System.out.printf(
-            "untrained %s has random weights, its vectors mean nothing%n", model.getName());
+      String name = model.getName();
+      if (!model.getTrained() && List.of(TEXT, IMAGE, AUDIO).contains(name)) {
+        System.out.printf("untrained %s has random weights, its vectors mean nothing%n", name);
       }
     }
     channel.shutdown().awaitTermination(5, SECONDS);

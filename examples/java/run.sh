@@ -6,7 +6,6 @@
 # and grpc-stub instead.
 set -euo pipefail
 cd "$(dirname "$0")"
-program=${PROGRAM:-Main}
 protos=../../protos
 jars=/usr/share/java
 class_path=build/classes
@@ -15,7 +14,7 @@ for jar in grpc-{api,context,core,netty,protobuf,protobuf-lite,stub} protobuf gu
     netty-transport perfmark-api geronimo-annotation-1.3-spec; do
   class_path+=:$jars/$jar.jar
 done
-if [[ ! build/built -nt $program.java || ! build/built -nt $protos/vecserve/v1/embedding.proto ]]; then
+if [[ ! -e build/built || $(find ./*.java $protos -newer build/built) ]]; then
   mkdir -p build/stubs build/classes
   protoc -I $protos --java_out=build/stubs --grpc-java_out=build/stubs \
     --plugin=protoc-gen-grpc-java="$(command -v grpc_java_plugin)" \
@@ -23,4 +22,4 @@ if [[ ! build/built -nt $program.java || ! build/built -nt $protos/vecserve/v1/e
   find . -name '*.java' -exec javac -nowarn -cp "$class_path" -d build/classes {} +
   touch build/built
 fi
-exec java -cp "$class_path" "$program" "${@:-127.0.0.1:8001}"
+exec java -cp "$class_path" "${PROGRAM:-Main}" "${@:-127.0.0.1:8001}"

@@ -57,15 +57,17 @@ class Output:
 class Example:
     """A running example. `until` waits for what it prints, `finish` for its end."""
 
-    def __init__(self, language: str, *arguments: str, program: str = "") -> None:
+    def __init__(
+        self, language: str, *arguments: str, program: str = "", examples: Path = EXAMPLES
+    ) -> None:
         self.language = language
         self._text = ""
         self._ended = False
         self._news = threading.Condition()
         if language == "python":
-            command = [sys.executable, str(EXAMPLES / language / f"{program or 'main'}.py")]
+            command = [sys.executable, str(examples / language / f"{program or 'main'}.py")]
         else:
-            command = [str(EXAMPLES / language / "run.sh")]
+            command = [str(examples / language / "run.sh")]
         self._process = subprocess.Popen(
             [*command, *arguments],
             env={**os.environ, "PROGRAM": program},
