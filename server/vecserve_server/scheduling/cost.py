@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 # Recent batches that the fit looks at, and how many new ones bring a new fit.
 _MEMORY = 256
-_REFIT_EVERY = 32
+_REFIT_EVERY = 64
 # How much a batch on all cores counts against those before it.
 _SMOOTHING = 0.1
 # How many batches as predicted a correction starts from.
@@ -56,11 +56,8 @@ class CostModel:
     def seconds(self, rows: int, positions: int) -> float:
         """Predict a batch of `rows`, padded to `positions` each, on one core."""
         correction = self._corrections.get((rows.bit_length(), positions.bit_length()), 1.0)
-        return correction * self._sum(rows, positions)
-
-    def _sum(self, rows: int, positions: int) -> float:
         a, b, c, d = self._terms
-        return a + rows * (b + positions * (c + positions * d))
+        return correction * (a + rows * (b + positions * (c + positions * d)))
 
     @property
     def fixed_s(self) -> float:
@@ -100,10 +97,10 @@ class CostModel:
             columns * (weights / seconds)[:, np.newaxis], weights
         )
         self._since_fit = 0
-        shares = defaultdict(list)
-        for sample in samples:
-            shape = (sample.rows.bit_length(), sample.positions.bit_length())
-            shares[shape].append(sample.seconds / self._sum(sample.rows, sample.positions))
+        took = (seconds / (columns @ self._terms)).tolist()
+        shares: dict[tuple[int, int], list[float]] = defaultdict(list)
+        for sample, share in zip(samples, took, strict=True):
+            shares[sample.rows.bit_length(), sample.positions.bit_length()].append(share)
         self._corrections = {
             shape: (_PRIOR + sum(seen)) / (_PRIOR + len(seen)) for shape, seen in shares.items()
         }

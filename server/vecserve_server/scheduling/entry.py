@@ -79,6 +79,8 @@ class Entry(Generic[P]):
     alone_s: float = field(default=0.0, init=False)
     """What it would take alone on one core, as predicted when it came."""
     deadline_s: float = field(default=_NEVER, init=False)
+    indexes: "tuple[LengthIndex[P], ...]" = field(default=(), init=False)
+    """Those it is in: of its lane, and of its caller in it."""
 
     def __post_init__(self) -> None:
         """Read the deadline once: it is looked at often."""
@@ -156,15 +158,23 @@ class Queue(Generic[P]):
 
     def add(self, entry: Entry[P]) -> None:
         """Let an entry be found by those that look for company."""
+        indexes = []
         for name in _index_names(entry):
-            self._indexes.setdefault(name, LengthIndex()).add(entry)
+            index = self._indexes.get(name)
+            if index is None:
+                index = self._indexes[name] = LengthIndex()
+            index.add(entry)
+            indexes.append(index)
+        entry.indexes = tuple(indexes)
 
     def remove(self, entry: Entry[P]) -> None:
         """Forget an entry that no longer waits."""
-        for name in _index_names(entry):
-            self._indexes[name].waiting -= 1
-            if not self._indexes[name].waiting:
-                del self._indexes[name]
+        for index in entry.indexes:
+            index.waiting -= 1
+        if not entry.indexes[-1].waiting:
+            for name in _index_names(entry):
+                if not self._indexes[name].waiting:
+                    del self._indexes[name]
 
     def company(
         self, key: Hashable, lane: Lane, caller: Hashable | None = None
