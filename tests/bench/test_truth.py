@@ -43,6 +43,22 @@ def test_latency_counts_from_the_intended_send_time(
     assert one["throughput"]["mean"] <= 1 / SERVICE_S + 1
 
 
+@pytest.mark.parametrize(
+    "form",
+    [["--concurrency", "16"], ["--stream", "--concurrency", "1", "--in-flight", "16"]],
+    ids=["unary", "stream"],
+)
+def test_a_closed_loop_counts_no_more_than_the_server_does(
+    bench: Bench, slow_server: Callable[[float], str], form: list[str]
+) -> None:
+    """Sixteen in flight wait for each other, longer than is measured."""
+    where = f"slow=typed:{slow_server(SERVICE_S)}/model"
+    measured = bench.measure("run", "-t", where, *form, "--seconds", "0.2", *ONE_ROUND)
+    (one,) = measured["results"]
+    assert one["errors"] == {}
+    assert one["throughput"]["mean"] <= 1 / SERVICE_S + 1
+
+
 def test_goodput_is_the_share_in_time(
     bench: Bench, slow_server: Callable[[float], str], arrivals: str
 ) -> None:

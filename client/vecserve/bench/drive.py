@@ -27,6 +27,9 @@ _BACK_OFF_S = 0.05
 
 _FIRST_ANSWER_S = 60.0
 
+_LONGEST_LEAD_S = 60.0
+"""A closed loop is measured after this, whatever is unanswered."""
+
 
 class Driver:
     """One client of one server, for one load. An async context: the connection."""
@@ -101,19 +104,37 @@ class Driver:
     async def _closed_loop(self, turn: Turn) -> None:
         which, clients = turn.share
         mine = len(range(which, self._load.concurrency, clients))
-        end_s = turn.lead_s + turn.seconds
         if self._load.stream:
+            at_once = mine * self._load.in_flight
             streams = [self._stream() for _ in range(mine)]
-            await asyncio.gather(*(_fill(stream, end_s, self._now) for stream in streams))
+            await asyncio.gather(*(self._fill(stream, turn, at_once) for stream in streams))
             await asyncio.gather(*(stream.finish(DRAIN_S) for stream in streams))
         else:
-            await asyncio.gather(*(self._caller(end_s) for _ in range(mine)))
+            await asyncio.gather(*(self._caller(turn, mine) for _ in range(mine)))
 
-    async def _caller(self, end_s: float) -> None:
-        while (now := self._now()) < end_s:
+    async def _caller(self, turn: Turn, at_once: int) -> None:
+        while self._goes_on(turn, at_once):
             message = self._next_message()
-            if not await self._unary(message, now, self._load.sent_timeout_s):
+            if not await self._unary(message, self._now(), self._load.sent_timeout_s):
                 await asyncio.sleep(_BACK_OFF_S)
+
+    async def _fill(self, stream: Stream, turn: Turn, at_once: int) -> None:
+        while not stream.broken and self._goes_on(turn, at_once):
+            await stream.send(None)
+
+    def _goes_on(self, turn: Turn, at_once: int) -> bool:
+        """Whether a closed loop of `at_once` requests in flight sends more.
+
+        The first of them meet an idle server, and the shares of them that fall in
+        the measured time would count for more than the server does. So that time
+        begins no earlier than as many were answered.
+        """
+        now = self._now()
+        if len(self._samples.done_s) < at_once and now < _LONGEST_LEAD_S:
+            return True
+        if not self._samples.start_s:
+            self._samples.start_s = max(now, turn.lead_s)
+        return now < self._samples.start_s + turn.seconds
 
     async def _open_loop(self, turn: Turn) -> None:
         end_s = turn.lead_s + turn.seconds
@@ -168,11 +189,6 @@ class Driver:
         codes = [code for code in self._wire.read(answer) if code is not None]
         self._samples.add(intended_s, sent_s, done_s, message.items, codes)
         return True
-
-
-async def _fill(stream: Stream, end_s: float, now: Callable[[], float]) -> None:
-    while not stream.broken and now() < end_s:
-        await stream.send(None)
 
 
 async def _feed(stream: Stream, times: "asyncio.Queue[float | None]") -> None:

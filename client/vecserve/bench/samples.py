@@ -12,7 +12,8 @@ class Samples:
 
     A request was to be sent at `intended_s`, was sent at `sent_s` and answered
     at `done_s`; `good` of its `items` have vectors. `errors` counts the other
-    items by code.
+    items by code. The measured time begins at `start_s`, if that is later than
+    the end of the lead-in.
     """
 
     intended_s: list[float] = field(default_factory=list)
@@ -21,6 +22,7 @@ class Samples:
     items: list[int] = field(default_factory=list)
     good: list[int] = field(default_factory=list)
     errors: Counter[str] = field(default_factory=Counter)
+    start_s: float = 0.0
 
     def add(
         self,
@@ -46,12 +48,13 @@ class Samples:
         self.items += other.items
         self.good += other.good
         self.errors += other.errors
+        self.start_s = max(self.start_s, other.start_s)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the columns, as JSON has them."""
+        """Return the fields, as JSON has them."""
         return {name: getattr(self, name) for name in self.__slots__}
 
     @classmethod
-    def from_json(cls, columns: dict[str, Any]) -> Self:
+    def from_json(cls, fields: dict[str, Any]) -> Self:
         """Return the samples that `to_json` wrote."""
-        return cls(**{**columns, "errors": Counter(columns["errors"])})
+        return cls(**{**fields, "errors": Counter(fields["errors"])})

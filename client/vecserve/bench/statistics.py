@@ -84,7 +84,8 @@ def figures(
     note: str,
 ) -> RoundFigures:
     """Reduce a round's samples; those of its lead-in are left out, their errors are not."""
-    start_s, end_s = turn.lead_s, turn.lead_s + turn.seconds
+    start_s = max(turn.lead_s, samples.start_s)
+    end_s = start_s + turn.seconds
     deadline_s = inf if turn.load.deadline_ms is None else turn.load.deadline_ms / 1000
     in_window = 0.0
     within = asked = requests = 0
