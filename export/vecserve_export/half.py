@@ -1,0 +1,90 @@
+"""fp16 graphs, for GPUs: half the weights' memory, and products that tensor cores compute.
+
+The conversion is ONNX Runtime's own (onnxruntime.transformers). Inputs and
+outputs keep their types. Two parts stay fp32:
+
+- The log-mel spectrogram. In fp16 its floor, 1e-10, is 0, and a position of
+  whisper-base has a cosine of 0.35 to what it should be.
+- What follows the last weights: pooling and unit length. Sums over 1500
+  positions come near fp16's largest number, 65504, and the vectors are float32
+  anyway: it takes no Cast more.
+
+More fp32 is not worth its Casts, each of which is a kernel of its own on a GPU
+and keeps ONNX Runtime from fusing what it stands between (residual and layer
+norm, for one). Layer norm and softmax compute in fp32 inside (the former by
+its definition, ONNX's stash_type; the latter in ONNX Runtime's CUDA kernels),
+and between fp16 neighbours that is all an fp32 one could give. Measured with
+every operator's result rounded to fp16 (see rounding.py), 1 - the least cosine
+of a pooled vector: MiniLM 1.5e-6, and 7e-7 with fp32 layer norms; with fp32
+softmax or GELU no better; CLIP 8e-7 in both towers and ResNet-50 1e-7 (both
+untrained), whether layer norms or the normalising of pixels are fp32 or not;
+whisper-base 1e-7 with or without.
+"""
+
+from pathlib import Path
+
+import onnx
+from onnx import ModelProto, NodeProto, TensorProto, helper
+from onnxruntime.transformers.onnx_model import OnnxModel
+
+from vecserve_export.optimize import save
+
+# What whisper.py calls its spectrogram, as the names of its nodes begin.
+_SPECTROGRAM = "/spectrogram/"
+
+
+def halve(source: Path, target: Path) -> None:
+    """Write the fp16 form of a float32 graph."""
+    model = onnx.load(source)
+    kept = [node.name for node in model.graph.node if node.name.startswith(_SPECTROGRAM)]
+    kept += _behind_the_weights(model)
+    converter = OnnxModel(model)
+    # Nothing for its type: the types that it would keep are those that once had no fp16 kernel.
+    converter.convert_float_to_float16(op_block_list=[], node_block_list=kept)
+    _share_casts(converter.model)
+    converter.topological_sort()
+    # They were made before Casts were taken out.
+    del converter.model.graph.value_info[:]
+    save(converter.model, target)
+
+
+def _behind_the_weights(model: ModelProto) -> list[str]:
+    """Return the names of the nodes from which no weight is reached any more."""
+    weights = {
+        tensor.name
+        for tensor in model.graph.initializer
+        if tensor.data_type == TensorProto.FLOAT and tensor.dims
+    }
+    names = []
+    before: set[str] = set()
+    for node in reversed(model.graph.node):
+        if weights.isdisjoint(node.input) and before.isdisjoint(node.output):
+            names.append(node.name)
+        else:
+            before.update(node.input)
+    return names
+
+
+def _share_casts(model: ModelProto) -> None:
+    """Leave one Cast of a value to a type.
+
+    The converter makes one for every node that needs it, all of one name if
+    these are fp32, and no runtime loads that.
+    """
+    graph = model.graph
+    outputs = {output.name for output in graph.output}
+    # A graph's output keeps its name.
+    casts = sorted(
+        (node for node in graph.node if node.op_type == "Cast"),
+        key=lambda cast: cast.output[0] not in outputs,
+    )
+    shared: dict[tuple[str, int], NodeProto] = {}
+    names: dict[str, str] = {}
+    for cast in casts:
+        first = shared.setdefault((cast.input[0], helper.get_node_attr_value(cast, "to")), cast)
+        names[cast.output[0]] = first.output[0]
+    nodes = [node for node in graph.node if node.op_type != "Cast"] + list(shared.values())
+    for node in nodes:
+        node.input[:] = [names.get(name, name) for name in node.input]
+    del graph.node[:]
+    graph.node.extend(nodes)
