@@ -24,7 +24,8 @@ whisper-base 1e-7 with or without.
 from pathlib import Path
 
 import onnx
-from onnx import ModelProto, NodeProto, TensorProto, helper
+from onnx import GraphProto, NodeProto, TensorProto, helper
+from onnxruntime.transformers.float16 import convert_float_to_float16
 from onnxruntime.transformers.onnx_model import OnnxModel
 
 from vecserve_export.optimize import save
@@ -35,29 +36,38 @@ _SPECTROGRAM = "/spectrogram/"
 
 def halve(source: Path, target: Path) -> None:
     """Write the fp16 form of a float32 graph."""
-    model = onnx.load(source)
-    kept = [node.name for node in model.graph.node if node.name.startswith(_SPECTROGRAM)]
-    kept += _behind_the_weights(model)
-    converter = OnnxModel(model)
-    # Nothing for its type: the types that it would keep are those that once had no fp16 kernel.
-    converter.convert_float_to_float16(op_block_list=[], node_block_list=kept)
-    _share_casts(converter.model)
-    converter.topological_sort()
+    graph = onnx.load(source, load_external_data=False).graph
+    kept = [node.name for node in graph.node if node.name.startswith(_SPECTROGRAM)]
+    converted = OnnxModel(
+        convert_float_to_float16(
+            str(source),
+            keep_io_types=True,
+            # The types that it would keep fp32 by itself are those that once had no fp16 kernel.
+            op_block_list=[],
+            node_block_list=kept + _behind_the_weights(graph),
+        )
+    )
+    # Types are known already, and ONNX Runtime's own inference does not know all of opset 20.
+    converted.disable_shape_inference()
+    converted.remove_cascaded_cast_nodes()
+    converted.remove_useless_cast_nodes()
+    _share_casts(converted.graph())
+    converted.topological_sort()
     # They were made before Casts were taken out.
-    del converter.model.graph.value_info[:]
-    save(converter.model, target)
+    del converted.graph().value_info[:]
+    save(converted.model, target)
 
 
-def _behind_the_weights(model: ModelProto) -> list[str]:
+def _behind_the_weights(graph: GraphProto) -> list[str]:
     """Return the names of the nodes from which no weight is reached any more."""
     weights = {
         tensor.name
-        for tensor in model.graph.initializer
+        for tensor in graph.initializer
         if tensor.data_type == TensorProto.FLOAT and tensor.dims
     }
     names = []
     before: set[str] = set()
-    for node in reversed(model.graph.node):
+    for node in reversed(graph.node):
         if weights.isdisjoint(node.input) and before.isdisjoint(node.output):
             names.append(node.name)
         else:
@@ -65,13 +75,12 @@ def _behind_the_weights(model: ModelProto) -> list[str]:
     return names
 
 
-def _share_casts(model: ModelProto) -> None:
+def _share_casts(graph: GraphProto) -> None:
     """Leave one Cast of a value to a type.
 
     The converter makes one for every node that needs it, all of one name if
     these are fp32, and no runtime loads that.
     """
-    graph = model.graph
     outputs = {output.name for output in graph.output}
     # A graph's output keeps its name.
     casts = sorted(
