@@ -9,16 +9,17 @@ outputs keep their types. Two parts stay fp32:
   positions come near fp16's largest number, 65504, and the vectors are float32
   anyway: it takes no Cast more.
 
-More fp32 is not worth its Casts, each of which is a kernel of its own on a GPU
-and keeps ONNX Runtime from fusing what it stands between (residual and layer
-norm, for one). Layer norm and softmax compute in fp32 inside (the former by
-its definition, ONNX's stash_type; the latter in ONNX Runtime's CUDA kernels),
-and between fp16 neighbours that is all an fp32 one could give. Measured with
-every operator's result rounded to fp16 (see rounding.py), 1 - the least cosine
-of a pooled vector: MiniLM 1.5e-6, and 7e-7 with fp32 layer norms; with fp32
-softmax or GELU no better; CLIP 8e-7 in both towers and ResNet-50 1e-7 (both
-untrained), whether layer norms or the normalising of pixels are fp32 or not;
+More fp32 is not worth its Casts, each of which is a kernel of its own on a GPU.
+Layer norm and softmax compute in fp32 inside (the former by its definition,
+ONNX's stash_type; the latter in ONNX Runtime's CUDA kernels), and between fp16
+neighbours that is all an fp32 one could give. Measured with every operator's
+result rounded to fp16 (see rounding.py), 1 - the least cosine of a pooled
+vector: MiniLM 1.5e-6, and 7e-7 with fp32 layer norms, with fp32 softmax or
+GELU no better; CLIP 8e-7 in both towers and ResNet-50 1e-7 (both untrained),
+whether layer norms, softmax or the normalising of pixels are fp32 or not;
 whisper-base 1e-7 with or without.
+
+Only standard ONNX operators come out; fusions are left to the provider, at load.
 """
 
 from pathlib import Path
