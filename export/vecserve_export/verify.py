@@ -59,7 +59,7 @@ TOLERANCES = {
     # under 0.9995, the worst at 0.9978, and fp32 for whole kinds of layers does
     # not change that. As to neighbours: fp32 sums differ in their last bit with
     # the shape of a batch, and then round to another fp16 now and then. 6e-4
-    # measured; 2e-3 in vectors if every operator's result is off by such a bit.
+    # measured; 2e-3 in vectors if every operator's result is off in its last bits.
     "fp16": Tolerance(
         max_abs_error=None,
         min_cosine=0.9995,
