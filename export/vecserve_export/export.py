@@ -10,10 +10,12 @@ from vecserve_export import bundle, pretrained, verify, weights
 from vecserve_export.convert import convert
 from vecserve_export.errors import Unsupported
 from vecserve_export.families import family_of
+from vecserve_export.half import halve
 from vecserve_export.optimize import optimize
 from vecserve_export.plan import Plan, TowerPlan
 from vecserve_export.quantize import quantize
 from vecserve_export.request import Precision, Request
+from vecserve_export.rounding import round_as_fp16
 from vecserve_server.repository.manifest import MANIFEST_FILE, Manifest, Parity
 
 _MAKERS = ("vecserve", "torch", "transformers", "onnx", "onnxruntime")
@@ -79,13 +81,25 @@ def _make_graph(
     report(f"converting to {graph}")
     convert(tower, opset, traced)
     report(f"optimising {graph}")
-    if precision == "int8":
+    written = staged / graph
+    optimized = written
+    if precision != "fp32":
         optimized = scratch / f"optimized-{graph}" / graph
         optimized.parent.mkdir()
-        optimize(traced, optimized)
+    optimize(traced, optimized)
+    if precision == "fp16":
+        report(f"halving {graph}")
+        halve(optimized, written)
+    elif precision == "int8":
         report(f"quantizing {graph}")
-        quantize(optimized, staged / graph, [case.feeds for case in tower.cases])
-    else:
-        optimize(traced, staged / graph)
+        quantize(optimized, written, [case.feeds for case in tower.cases])
     report(f"comparing {graph} with PyTorch")
-    return verify.verify(tower, staged / graph, plan.dimensions, verify.TOLERANCES[precision])
+    tolerance = verify.TOLERANCES[precision]
+    parity = verify.verify(tower, written, plan.dimensions, tolerance)
+    if precision == "fp16":
+        # As it is, a CPU hardly rounds.
+        rounding = staged / f"rounding-{graph}"
+        round_as_fp16(written, rounding)
+        parity = verify.worst([parity, verify.verify(tower, rounding, plan.dimensions, tolerance)])
+        rounding.unlink()
+    return parity

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import onnx
 import onnxruntime
+from onnx import ModelProto
 
 # A protobuf file ends at 2 GiB; weights beyond go to a file of their own.
 MAX_GRAPH_BYTES = 3 << 29
@@ -41,3 +42,14 @@ def _forget_unused_domains(path: Path) -> None:
     del model.opset_import[:]
     model.opset_import.extend(kept)
     onnx.save(model, path)
+
+
+def save(model: ModelProto, target: Path) -> None:
+    """Write a graph, its weights beside it in `<target>.data` if a protobuf cannot hold them."""
+    size = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
+    onnx.save(
+        model,
+        target,
+        save_as_external_data=size > MAX_GRAPH_BYTES,
+        location=f"{target.name}.data",
+    )

@@ -26,7 +26,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from vecserve_export.errors import Unsupported
 from vecserve_export.integers import IntegerProducts
-from vecserve_export.optimize import MAX_GRAPH_BYTES
+from vecserve_export.optimize import save
 from vecserve_export.plan import Feeds
 
 _Array = npt.NDArray[np.float32]
@@ -68,7 +68,7 @@ def quantize(source: Path, target: Path, samples: Sequence[Feeds]) -> None:
             replacements[node.output[0]] = before + writer.multiply(x, scaled, node.output[0])
             before = []
     _replace(model, replacements, writer.constants)
-    _save(model, target)
+    save(model, target)
 
 
 def _channel_maxima(
@@ -117,13 +117,3 @@ def _replace(
     kept = [tensor for tensor in graph.initializer if tensor.name in used]
     del graph.initializer[:]
     graph.initializer.extend(kept)
-
-
-def _save(model: ModelProto, target: Path) -> None:
-    size = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
-    onnx.save(
-        model,
-        target,
-        save_as_external_data=size > MAX_GRAPH_BYTES,
-        location=f"{target.name}.data",
-    )

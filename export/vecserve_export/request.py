@@ -9,7 +9,7 @@ from vecserve_export.catalog import KnownModel
 
 HUB, PACKAGES, UNTRAINED = "hub", "packages", "untrained"
 
-Precision = Literal["fp32", "int8"]
+Precision = Literal["fp32", "fp16", "int8"]
 
 # Layer normalisation became an operator with 17, which most runtimes know; the
 # tracing exporter of PyTorch ends at 20.
@@ -24,8 +24,8 @@ class Request:
     of the catalog wins over a folder of that name. `source` is hub, packages,
     untrained, a folder, or None for the usual order. `allow_untrained` adds
     random weights as the last resort of that order. `cache` is where files
-    out of packages are kept. An int8 bundle is a model of its own, so that both
-    can be served side by side.
+    out of packages are kept. An fp16 or int8 bundle is a model of its own, so that
+    it can be served beside fp32's.
     """
 
     model: str

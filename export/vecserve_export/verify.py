@@ -1,6 +1,6 @@
 """Proof that a graph keeps its contract and computes what PyTorch computes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,13 +24,18 @@ from vecserve_server.repository.manifest import (
 class Tolerance:
     """How far a graph may be from PyTorch; None is not asked for.
 
-    `min_cosine` is of every vector, `mean_cosine` of every output's mean in
-    every case. `max_abs_error` is relative to the reference's scale.
+    `min_cosine` is of every pooled vector, `min_position_cosine` of every
+    position of an unpooled output (a token, 20 ms of sound), `mean_cosine` of
+    every output's mean in every case. `max_abs_error` is relative to the
+    reference's scale, and `max_neighbour_error` to the output's: what sharing a
+    batch, with its padding, may change.
     """
 
     max_abs_error: float | None
     min_cosine: float | None
+    min_position_cosine: float | None
     mean_cosine: float
+    max_neighbour_error: float
 
     def __str__(self) -> str:
         asked = [
@@ -43,14 +48,40 @@ class Tolerance:
 
 TOLERANCES = {
     # What fp32 arithmetic in another order may change.
-    "fp32": Tolerance(max_abs_error=1e-4, min_cosine=0.99999, mean_cosine=0.99999),
+    "fp32": Tolerance(
+        max_abs_error=1e-4,
+        min_cosine=0.99999,
+        min_position_cosine=0.99999,
+        mean_cosine=0.99999,
+        max_neighbour_error=1e-5,
+    ),
+    # A position in a pause has little of its own: ten of whisper-base's 4500 are
+    # under 0.9995, the worst at 0.9978, and fp32 for whole kinds of layers does
+    # not change that. As to neighbours: fp32 sums differ in their last bit with
+    # the shape of a batch, and then round to another fp16 now and then. 6e-4
+    # measured; 2e-3 in vectors if every operator's result is off in its last bits.
+    "fp16": Tolerance(
+        max_abs_error=None,
+        min_cosine=0.9995,
+        min_position_cosine=0.99,
+        mean_cosine=0.9999,
+        max_neighbour_error=5e-3,
+    ),
     # No floor for a single vector: a position of silence has little of its own,
     # and may go anywhere.
-    "int8": Tolerance(max_abs_error=None, min_cosine=None, mean_cosine=0.995),
+    "int8": Tolerance(
+        max_abs_error=None,
+        min_cosine=None,
+        min_position_cosine=None,
+        mean_cosine=0.995,
+        max_neighbour_error=1e-5,
+    ),
 }
 
-# What sharing a batch may change in a vector, relative to the output's scale.
-MAX_NEIGHBOUR_ERROR = 1e-5
+# What other neighbours may change in a vector, relative to the output's scale,
+# where the batch keeps its shape: the arithmetic stays the same to the last bit,
+# so that no precision's rounding hides an influence. 0.0 measured.
+MAX_COMPANY_ERROR = 1e-5
 
 Axis = str | int
 _BATCH = "batch"
@@ -65,11 +96,12 @@ class Difference:
     min_cosine: float
     mean_cosine: float
 
-    def within(self, tolerance: Tolerance) -> bool:
+    def within(self, tolerance: Tolerance, *, pooled: bool) -> bool:
         """Whether all that is asked for holds. A NaN does not."""
+        floor = tolerance.min_cosine if pooled else tolerance.min_position_cosine
         return (
             (tolerance.max_abs_error is None or self.max_abs_error <= tolerance.max_abs_error)
-            and (tolerance.min_cosine is None or self.min_cosine >= tolerance.min_cosine)
+            and (floor is None or self.min_cosine >= floor)
             and self.mean_cosine >= tolerance.mean_cosine
         )
 
@@ -96,7 +128,8 @@ def verify(plan: TowerPlan, graph: Path, dimensions: int, tolerance: Tolerance) 
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     _check_contract(plan.tower, session, dimensions)
     names = [output.name for output in plan.tower.outputs]
-    differences = []
+    vectors: list[Difference] = []
+    positions: list[Difference] = []
     failures = []
     neighbour_error = 0.0
     for case in plan.cases:
@@ -107,36 +140,43 @@ def verify(plan: TowerPlan, graph: Path, dimensions: int, tolerance: Tolerance) 
             name = output.name
             if actual.shape != expected.shape:
                 raise ParityFailed(f"{case.name}: {name} has shape {actual.shape}")
-            if output.pooling is Pooling.NONE and _MASK in case.feeds:
+            pooled = output.pooling is not Pooling.NONE
+            if not pooled and _MASK in case.feeds:
                 # What padding gives is cut off, and means nothing.
                 real = case.feeds[_MASK].astype(bool)
                 actual, expected = actual[real], expected[real]
             difference = compare(actual, expected)
-            differences.append(difference)
-            if not difference.within(tolerance):
+            (vectors if pooled else positions).append(difference)
+            if not difference.within(tolerance, pooled=pooled):
                 failures.append(f"  {case.name}: {name}: {difference}")
-        error = _neighbour_error(plan.tower, session, case.feeds, together)
+        error = _change(plan.tower, session, case.feeds, together, _alone)
         neighbour_error = max(neighbour_error, error)
         # Not written as `error >`: a NaN fails too.
-        if not error <= MAX_NEIGHBOUR_ERROR:
+        if not error <= tolerance.max_neighbour_error:
             failures.append(f"  {case.name}: sharing a batch changes a vector by {error:.2g}")
+        error = _change(plan.tower, session, case.feeds, together, _among_copies)
+        if not error <= MAX_COMPANY_ERROR:
+            failures.append(f"  {case.name}: other neighbours change a vector by {error:.2g}")
     if failures:
         raise ParityFailed(
             "\n".join(
                 [
-                    f"{plan.tower.graph} is too far from PyTorch (allowed: {tolerance}) or from "
-                    f"itself in another batch (allowed: {MAX_NEIGHBOUR_ERROR}); "
+                    f"{plan.tower.graph} is too far from PyTorch or from itself in another batch "
+                    f"(allowed: {tolerance}, by other neighbours {MAX_COMPANY_ERROR}); "
                     "nothing was written:",
                     *failures,
                 ]
             )
         )
+    differences = vectors + positions
     return Parity(
         max_abs_error=max(difference.max_abs_error for difference in differences),
-        min_cosine=min(difference.min_cosine for difference in differences),
+        min_cosine=min(difference.min_cosine for difference in vectors),
+        min_position_cosine=min((difference.min_cosine for difference in positions), default=None),
         mean_cosine=min(difference.mean_cosine for difference in differences),
         max_abs_error_allowed=tolerance.max_abs_error,
         min_cosine_allowed=tolerance.min_cosine,
+        min_position_cosine_allowed=tolerance.min_position_cosine,
         mean_cosine_allowed=tolerance.mean_cosine,
         max_neighbour_error=neighbour_error,
         cases=tuple(case.name for case in plan.cases),
@@ -144,44 +184,60 @@ def verify(plan: TowerPlan, graph: Path, dimensions: int, tolerance: Tolerance) 
 
 
 def worst(parities: Sequence[Parity]) -> Parity:
-    """Return the worst figures of several towers, of one tolerance, and all their cases."""
+    """Return the worst figures of several graphs, of one tolerance, and all their cases."""
+    positions = [parity.min_position_cosine for parity in parities]
     return parities[0].model_copy(
         update={
             "max_abs_error": max(parity.max_abs_error for parity in parities),
             "min_cosine": min(parity.min_cosine for parity in parities),
+            "min_position_cosine": min(
+                (cosine for cosine in positions if cosine is not None), default=None
+            ),
             "mean_cosine": min(parity.mean_cosine or 0.0 for parity in parities),
             "max_neighbour_error": max(parity.max_neighbour_error or 0.0 for parity in parities),
-            "cases": tuple(case for parity in parities for case in parity.cases),
+            "cases": tuple(dict.fromkeys(case for parity in parities for case in parity.cases)),
         }
     )
 
 
-def _neighbour_error(
+def _alone(feeds: Feeds, row: int) -> Feeds:
+    """Return a batch of one row, without its padding."""
+    length = int(feeds[_MASK][row].sum()) if _MASK in feeds else None
+    return {
+        name: feed[row : row + 1, :length] if _MASK in feeds else feed[row : row + 1]
+        for name, feed in feeds.items()
+    }
+
+
+def _among_copies(feeds: Feeds, row: int) -> Feeds:
+    """Return a batch of the same shape, the row's neighbours being copies of it."""
+    return {name: np.repeat(feed[row : row + 1], len(feed), axis=0) for name, feed in feeds.items()}
+
+
+def _change(
     tower: Tower,
     session: onnxruntime.InferenceSession,
     feeds: Feeds,
     together: Sequence[npt.NDArray[np.float32]],
+    elsewhere: Callable[[Feeds, int], Feeds],
 ) -> float:
-    """Run every row of a batch alone and unpadded; return the largest change, 0.0 for one row."""
+    """Run every row of a batch in another one; return the largest change, 0.0 for one row."""
     rows = len(together[0])
     if rows == 1:
         return 0.0
     names = [output.name for output in tower.outputs]
     worst = 0.0
     for row in range(rows):
-        alone = {name: feed[row : row + 1] for name, feed in feeds.items()}
-        length = None
-        if _MASK in feeds:
-            length = int(feeds[_MASK][row].sum())
-            alone = {name: feed[:, :length] for name, feed in alone.items()}
-        for output, batch, vector in zip(
-            tower.outputs, together, session.run(names, alone), strict=True
+        length = int(feeds[_MASK][row].sum()) if _MASK in feeds else None
+        for output, batch, others in zip(
+            tower.outputs, together, session.run(names, elsewhere(feeds, row)), strict=True
         ):
-            mine = batch[row : row + 1]
+            # The only row, or the same place.
+            before, after = batch[row], others[row % len(others)]
             if output.pooling is Pooling.NONE:
-                mine = mine[:, :length]
+                before, after = before[:length], after[:length]
             # Not max(): it would drop a NaN.
-            worst = float(np.maximum(worst, compare(mine, vector).max_abs_error))
+            worst = float(np.maximum(worst, compare(after, before).max_abs_error))
     return worst
 
 

@@ -1,4 +1,4 @@
-"""--precision int8: a bundle of its own, that is proven or not written."""
+"""--precision int8: which layers multiply integers, and what they give."""
 
 from pathlib import Path
 
@@ -7,38 +7,20 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from tests.export.conftest import Command
-from vecserve_export import export as exporting
-from vecserve_export import verify
-from vecserve_export.plan import Feeds
+from tests.export.test_precisions import manifest_of
 from vecserve_export.quantize import quantize
-from vecserve_server.repository.manifest import MANIFEST_FILE, Manifest
 
 TRANSFORMERS = ("tiny-bert", "tiny-clip", "tiny-whisper")
 
 
-def manifest_of(folder: Path) -> Manifest:
-    return Manifest.model_validate_json((folder / MANIFEST_FILE).read_bytes())
-
-
 @pytest.mark.parametrize("name", TRANSFORMERS)
-def test_bundle_stands_beside_the_fp32_one(
+def test_parity_is_measured(
     name: str, checkpoints: Path, command: Command, repository: Path
 ) -> None:
-    for precision in ("fp32", "int8"):
-        result = command(checkpoints / name, "--precision", precision)
-        assert result.exit_code == 0, result.output
-    assert {path.name for path in repository.iterdir()} == {name, f"{name}-int8"}
-    fp32, int8 = (
-        manifest_of(repository / name / "1"),
-        manifest_of(repository / f"{name}-int8" / "1"),
-    )
-    assert (fp32.precision, int8.precision) == ("fp32", "int8")
-    assert int8.name == f"{name}-int8"
-    assert int8.towers == fp32.towers
-    parity = int8.parity
+    assert command(checkpoints / name, "--precision", "int8").exit_code == 0
+    parity = manifest_of(repository / f"{name}-int8" / "1").parity
     assert parity.mean_cosine is not None
     assert parity.mean_cosine >= parity.mean_cosine_allowed == 0.995
     assert parity.max_neighbour_error is not None
@@ -73,22 +55,6 @@ def test_model_without_such_layers_is_refused(
     result = command(checkpoints / "tiny-resnet", "--precision", "int8")
     assert result.exit_code == 1
     assert "without --precision int8" in result.stderr
-    assert list(repository.iterdir()) == []
-
-
-def test_graph_whose_vectors_depend_on_neighbours_is_not_written(
-    checkpoints: Path, command: Command, repository: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def per_batch(source: Path, target: Path, samples: list[Feeds]) -> None:
-        quantize_dynamic(
-            source, target, op_types_to_quantize=["MatMul"], weight_type=QuantType.QInt8
-        )
-
-    monkeypatch.setattr(exporting, "quantize", per_batch)
-    monkeypatch.setitem(verify.TOLERANCES, "int8", verify.Tolerance(None, None, 0.0))
-    result = command(checkpoints / "tiny-bert", "--precision", "int8")
-    assert result.exit_code == 1
-    assert "sharing a batch changes a vector by" in result.stderr
     assert list(repository.iterdir()) == []
 
 

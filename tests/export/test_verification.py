@@ -45,8 +45,9 @@ def test_out_of_tolerance_fails_and_says_by_how_much(
     result = command(checkpoints / name)
     assert result.exit_code == 1
     assert (
-        "too far from PyTorch (allowed: max abs error 0.0001, min cosine 0.99999, "
-        "mean cosine 0.99999)" in result.stderr
+        "too far from PyTorch or from itself in another batch (allowed: max abs error 0.0001, "
+        "min cosine 0.99999, min position cosine 0.99999, mean cosine 0.99999, "
+        "max neighbour error 1e-05" in result.stderr
     )
     assert "max abs error 0.0" in result.stderr
     assert list(repository.iterdir()) == []

@@ -117,13 +117,17 @@ class Parity(Record):
     """
 
     max_abs_error: float = Field(ge=0)
-    min_cosine: float
+    min_cosine: float = Field(description="the worst pooled vector's; in older bundles any's")
+    min_position_cosine: float | None = Field(
+        default=None, description="the worst position's of an unpooled output, if there is one"
+    )
     mean_cosine: float | None = Field(default=None, description="the worst output's and case's")
     max_abs_error_allowed: float | None
     min_cosine_allowed: float | None
+    min_position_cosine_allowed: float | None = None
     mean_cosine_allowed: float | None = None
     max_neighbour_error: float | None = Field(
-        default=None, description="what sharing a batch changes; at most 1e-5"
+        default=None, description="what sharing a batch changes; at most 1e-5, in fp16 5e-3"
     )
     cases: tuple[str, ...] = Field(min_length=1)
 
@@ -139,7 +143,7 @@ class Manifest(Record):
     trained: bool
     source: Source
     dimensions: int = Field(gt=0)
-    precision: Literal["fp32", "int8"] = Field(
+    precision: Literal["fp32", "fp16", "int8"] = Field(
         description="of the weights that are multiplied; inputs and outputs are the same in all"
     )
     opset: int = Field(gt=0)
