@@ -4,7 +4,7 @@ PIP := .venv/bin/pip install --quiet --disable-pip-version-check --constraint co
 MODELS := resnet-50 all-MiniLM-L6-v2 clip-vit-base-patch32 whisper-base
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo serve test check format proto proto-release export bench mlperf clean
+.PHONY: help setup setup-dev demo serve test check format proto proto-release export bench bench-gpu mlperf clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,14 @@ bench: export .venv/.dev ## Measure the server beside its in-process limit (PEER
 	.venv/bin/vecserve-export all-MiniLM-L6-v2 --precision int8 --output .cache/bench
 	ln -sfn $(CURDIR)/models/* .cache/bench/
 	.venv/bin/python -m benchmarks.run --models .cache/bench $(PEERS)
+
+bench-gpu: export .venv/.dev ## Measure on an NVIDIA card (DRY=--dry-run tries every piece on the CPU)
+ifdef DRY
+	.venv/bin/python -m benchmarks.gpu $(DRY) --models models minilm-16 resnet resnet-tensors clip-b32 whisper
+else
+	benchmarks/gpu/install.sh
+	.cache/gpu/bin/python -m benchmarks.gpu
+endif
 
 mlperf: export .venv/.dev ## Let MLPerf's LoadGen ask the server: SingleStream, Offline, Server
 	.venv/bin/python -m benchmarks.mlperf

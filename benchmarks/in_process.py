@@ -26,10 +26,10 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from vecserve.bench.load import Load, Turn
+from vecserve.bench.load import POOL_MESSAGES, Load, Turn
 from vecserve.bench.samples import Samples
 from vecserve.bench.targets import BenchError
-from vecserve.bench.workload import POOL_MESSAGES, texts, token_ids
+from vecserve.bench.workload import texts, token_ids
 from vecserve_server.pipelines.base import Content, EncodedAudio, EncodedImage, Limits, Row, Text
 from vecserve_server.pipelines.build import build_pipeline
 from vecserve_server.repository.manifest import MANIFEST_FILE, Manifest, TextInput

@@ -87,7 +87,8 @@ def ours_in_openvino(repository: Path, model: str) -> Ours:
     """Return our server with one model in OpenVINO, out of a virtual environment under .cache."""
     subprocess.run([str(ROOT / "benchmarks" / "install-openvino.sh")], check=True)
     python = ROOT / ".cache" / "openvino" / "bin" / "python"
-    return Ours(repository, "--provider", f"{model}=openvino", python=str(python))
+    flags = ("--provider", "cpu", "--provider", f"{model}=openvino")
+    return Ours(repository, *flags, python=str(python))
 
 
 class Peer(Server):

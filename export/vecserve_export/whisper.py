@@ -75,7 +75,7 @@ class SpeechEncoder(torch.nn.Module):
         Return [batch, dimensions] and [batch, positions, dimensions].
         """
         sequence = self.encoder(self.spectrogram(waveform)).last_hidden_state
-        starts = torch.arange(self.positions) * self.samples_per_position
+        starts = torch.arange(self.positions, device=lengths.device) * self.samples_per_position
         weights = (starts[None, :] < lengths[:, None]).float()
         total = torch.matmul(weights.unsqueeze(1), sequence).squeeze(1)
         return total / weights.sum(1, keepdim=True), sequence

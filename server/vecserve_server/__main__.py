@@ -11,7 +11,7 @@ from pydantic_settings import CliApp
 from vecserve_server.app import App, StartError
 from vecserve_server.config import ServerConfig
 from vecserve_server.engine.session import GraphError
-from vecserve_server.repository.reader import BundleError
+from vecserve_server.repository.errors import BundleError
 from vecserve_server.telemetry.logs import configure_logs
 
 
@@ -21,7 +21,7 @@ def main() -> None:
         config = CliApp.run(ServerConfig)
     except ValidationError as error:
         for detail in error.errors():
-            flag = "--" + "-".join(str(part) for part in detail["loc"]).replace("_", "-")
+            flag = "--" + str(detail["loc"][0]).replace("_", "-")
             print(f"vecserve-server: {flag}: {detail['msg']}", file=sys.stderr)
         sys.exit(2)
     configure_logs(config.log_level)

@@ -22,6 +22,7 @@ from vecserve_server.serving.catalog import Catalog
 from vecserve_server.serving.library import Library
 from vecserve_server.serving.loader import Machine
 from vecserve_server.serving.models import Models
+from vecserve_server.serving.providers import EVERY_MODEL, Providers
 from vecserve_server.telemetry.metrics import Metrics
 
 _log = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ class App:
                 cache=config.cache / "compiled",
                 queue_bytes=queue_bytes,
                 limits=limits,
-                providers=config.provider,
+                providers=Providers(config.provider, config.require_provider),
             ),
             self._models,
             catalog,
@@ -109,11 +110,11 @@ class App:
     async def start(self) -> None:
         """Listen, not ready yet. Raises StartError, BundleError."""
         count = await self._library.read()
-        bundles = {model.manifest.name for model in self._models.all()}
-        if unknown := sorted(self._config.provider.keys() - bundles):
+        models = self._library.readiness().keys()
+        if unknown := sorted(self._config.provider.keys() - models - {EVERY_MODEL}):
             raise StartError(
-                f"--provider names {', '.join(unknown)}, but the bundles in "
-                f"{self._config.repository} are {', '.join(sorted(bundles))}"
+                f"--provider names {', '.join(unknown)}, but the models in "
+                f"{self._config.repository} are {', '.join(sorted(models))}"
             )
         await self._tell_health()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)

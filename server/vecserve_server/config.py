@@ -2,15 +2,25 @@
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from vecserve_server.pipelines.base import Limits
+from vecserve_server.repository.config import Provider
+from vecserve_server.serving.providers import EVERY_MODEL
 
 CORES = os.cpu_count() or 1
 _LIMITS = Limits()
+
+
+def _by_model(text: object) -> object:
+    """Read "cpu" as {"*": "cpu"}, and "a=cpu,b=cuda" as {"a": "cpu", "b": "cuda"}."""
+    if not isinstance(text, str):
+        return text
+    parts = (part.rpartition("=") for part in text.split(","))
+    return {model or EVERY_MODEL: provider for model, _, provider in parts}
 
 
 class ServerConfig(BaseSettings):
@@ -53,10 +63,16 @@ class ServerConfig(BaseSettings):
         description="cores for compute, all models together: a batch takes one, or all of them "
         "where the measurement at load says so; the log explains",
     )
-    provider: dict[str, Literal["cpu", "openvino"]] = Field(
+    provider: Annotated[dict[str, Provider], NoDecode, BeforeValidator(_by_model)] = Field(
         default={},
-        description="what runs a model, as MODEL=openvino (bfloat16; refused if its vectors "
-        "differ from fp32's); repeat it for more models, the others run in ONNX Runtime's own cpu",
+        description="what runs the models: cpu (ONNX Runtime's own), cuda or openvino (bfloat16), "
+        "or MODEL=cpu and so on for one of them; repeat it for more. What is named and cannot be "
+        "had, or gives vectors that differ from cpu's, is refused. Default: the best that the "
+        "installed build of ONNX Runtime has, and the cpu where that does not load or differs",
+    )
+    require_provider: Literal["cuda", "openvino"] | None = Field(
+        default=None,
+        description="do not start, and say what is missing, unless every model runs on it",
     )
     queue_delay_us: int = Field(
         default=0,

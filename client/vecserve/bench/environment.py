@@ -15,7 +15,7 @@ _MEM_INFO = Path("/proc/meminfo")
 _FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
 _PACKAGES = (
     *("vecserve", "onnxruntime", "grpcio", "protobuf", "numpy", "tokenizers"),
-    *("tritonclient", "mlcommons-loadgen"),
+    *("onnxruntime-gpu", "onnxruntime-openvino", "torch", "tritonclient", "mlcommons-loadgen"),
 )
 
 

@@ -7,6 +7,10 @@ from itertools import count
 from random import Random
 from typing import Any, Self
 
+POOL_MESSAGES = 512
+"""Different messages of a load, by default; after the last comes the first again. A multiple
+of the block of lengths (`workload`)."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
@@ -19,6 +23,8 @@ class Load:
     that each send when answered. With `rate`, requests a second, or `trace`,
     send times in seconds, an open loop; unary requests then wait for none,
     and `concurrency` is the number of streams.
+    `pool` is how many different messages there are: they take memory, and more of
+    them than that cannot be on their way on streams.
     `deadline_ms` counts answers within it as good; requests carry it unless
     `tell_deadline` is false.
     """
@@ -34,6 +40,7 @@ class Load:
     deadline_ms: float | None = None
     tell_deadline: bool = True
     seed: int = 1
+    pool: int = POOL_MESSAGES
 
     @property
     def open(self) -> bool:

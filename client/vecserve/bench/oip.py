@@ -11,7 +11,7 @@ from vecserve import _channel
 from vecserve.bench.load import Load
 from vecserve.bench.targets import BenchError, Target
 from vecserve.bench.wire import Message, Verdict
-from vecserve.bench.workload import POOL_MESSAGES, token_ids
+from vecserve.bench.workload import token_ids
 
 _SERVICE = "/inference.GRPCInferenceService"
 _ASK_TIMEOUT_S = 30.0
@@ -48,9 +48,9 @@ class OipWire:
         """Return the load's messages, the models in turn. Raises BenchError."""
         if load.files:
             raise BenchError("OIP takes tensors, not --files: use --tokens, or a typed target")
-        ids = token_ids(load, POOL_MESSAGES * load.items)
+        ids = token_ids(load, load.pool * load.items)
         messages = []
-        for number in range(POOL_MESSAGES):
+        for number in range(load.pool):
             rows = ids[number * load.items : (number + 1) * load.items]
             model = self._models[number % len(self._models)]
             data = self._request(model, load, str(number), rows).SerializeToString()

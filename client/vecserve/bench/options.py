@@ -6,7 +6,6 @@ from pathlib import Path
 
 from vecserve.bench.load import Load
 from vecserve.bench.targets import BenchError, Target
-from vecserve.bench.workload import POOL_MESSAGES
 
 
 def loads(base: Load, callers: Sequence[int], rates: Sequence[float]) -> list[Load]:
@@ -26,10 +25,10 @@ def loads(base: Load, callers: Sequence[int], rates: Sequence[float]) -> list[Lo
 
 def check_pool(load: Load) -> None:
     """Raise BenchError if streams could have more messages out than there are."""
-    if load.stream and load.concurrency * load.in_flight > POOL_MESSAGES:
+    if load.stream and load.concurrency * load.in_flight > load.pool:
         raise BenchError(
             f"{load.concurrency} streams of {load.in_flight} messages in flight are more than the "
-            f"{POOL_MESSAGES} a load has: lower one, or give each message more --items"
+            f"{load.pool} a load has: lower one, or give each message more --items"
         )
 
 

@@ -10,7 +10,7 @@ from vecserve._items import encode, modality_of_suffix
 from vecserve.bench.load import Load
 from vecserve.bench.targets import BenchError, Target
 from vecserve.bench.wire import Message, Verdict
-from vecserve.bench.workload import POOL_MESSAGES, texts
+from vecserve.bench.workload import texts
 from vecserve.client import Client
 from vecserve.errors import VecserveError
 from vecserve.models import ModelInfo
@@ -37,13 +37,13 @@ class TypedWire:
 
     def encode(self, load: Load) -> list[Message]:
         """Return the load's messages, the models in turn. Raises BenchError."""
-        count = POOL_MESSAGES * load.items
+        count = load.pool * load.items
         pools = {model.name: _contents(model, load, count) for model in self._models}
         options = pb.EmbedOptions()
         if load.stream and load.sent_timeout_s is not None:
             options.timeout.FromNanoseconds(int(load.sent_timeout_s * 1e9))
         messages = []
-        for number in range(POOL_MESSAGES):
+        for number in range(load.pool):
             model = self._models[number % len(self._models)]
             first = number * load.items
             items = pools[model.name][first : first + load.items]

@@ -4,9 +4,6 @@ from random import Random
 
 from vecserve.bench.load import Load
 
-POOL_MESSAGES = 512
-"""Different messages of a load; after the last comes the first again. A multiple of the block."""
-
 _BLOCK = 32
 """Any this many items in a row hold all parts of the range of lengths, so that
 rounds of a second or two are alike."""

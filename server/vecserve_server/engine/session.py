@@ -1,21 +1,21 @@
 """One ONNX graph, ready to run."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from vecserve_server.engine import openvino
+from vecserve_server.engine import cuda, openvino
 from vecserve_server.engine.bfloat16 import run_with_bfloat16
 from vecserve_server.engine.compiled import compiled
+from vecserve_server.engine.provider import RECORD_NODES, NoProvider, nodes_by_provider
 from vecserve_server.engine.tensors import BF16, BYTES
+from vecserve_server.repository.config import Provider
 
 Array = npt.NDArray[np.generic]
-
-Provider = Literal["cpu", "openvino"]
 
 
 class GraphError(Exception):
@@ -37,8 +37,13 @@ class Session:
 
         Raises GraphError if ONNX Runtime cannot.
         """
+        self.provider = provider
         try:
-            if provider == "openvino":
+            if provider == "cuda":
+                self._narrow = cuda.load(path)
+                # A card has no cores to share out.
+                self._wide = self._narrow
+            elif provider == "openvino":
                 # Its runs are on its own threads, `cores` narrow ones at a time.
                 self._narrow = openvino.load(path, cores=cores, streams=cores)
                 self._wide = self._narrow
@@ -46,11 +51,12 @@ class Session:
                     self._wide = openvino.load(path, cores=cores, streams=1)
             else:
                 self._load_cpu(path, sha256, cores, cache)
-        except openvino.NoOpenVINO as error:
+        except NoProvider as error:
             raise GraphError(f"cannot load {path}: {error}") from error
         # ONNX Runtime's exceptions have no common class of their own.
         except Exception as error:
-            raise GraphError(f"ONNX Runtime cannot load {path}: {error}") from error
+            reason = " ".join(str(error).split())
+            raise GraphError(f"ONNX Runtime cannot load {path} on {provider}: {reason}") from error
         types = {node.type for node in (*self.inputs, *self.outputs)}
         self._has_bfloat16 = BF16.ort in types
         if types >= {BF16.ort, BYTES.ort}:
@@ -73,6 +79,11 @@ class Session:
         """The graph's outputs: `name`, `type`, `shape`."""
         return list(self._narrow.get_outputs())
 
+    @property
+    def nodes(self) -> Counter[str]:
+        """How many of the graph's nodes each provider runs."""
+        return nodes_by_provider(self._narrow)
+
     def run(
         self, feeds: Mapping[str, Array], outputs: Sequence[str], *, wide: bool = False
     ) -> list[Array]:
@@ -94,6 +105,7 @@ def _load(path: Path, *, threads: int, optimized: bool) -> ort.InferenceSession:
     # Patterns are kept per input shape; shapes vary with every batch.
     options.enable_mem_pattern = False
     options.log_severity_level = 3
+    options.add_session_config_entry(*RECORD_NODES)
     if optimized:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+from vecserve_server.repository.errors import BundleError
 from vecserve_server.repository.manifest import MANIFEST_FILE
 from vecserve_server.repository.plain import GRAPH_FILE, PlainModel, read_plain
-from vecserve_server.repository.reader import Bundle, BundleError, read_bundle
+from vecserve_server.repository.reader import Bundle, read_bundle
 
 Found = Bundle | PlainModel
 

@@ -2,23 +2,21 @@
 
 A plain model is a folder `<repository>/<name>/<version>/` that holds
 `model.onnx`, with its external data beside it where it has any. A file
-`config.json`, there or one level up for all versions, may say more. Triton's
-`config.pbtxt`, in the same places, is not read.
+`config.json`, there or one level up for all versions, may say more (`config`).
+Triton's `config.pbtxt`, in the same places, is not read.
 """
 
 import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from vecserve_server.repository.manifest import Record
-from vecserve_server.repository.reader import BundleError
+from vecserve_server.repository.config import CONFIG_FILE, ModelConfig, read_config
+from vecserve_server.repository.errors import BundleError
 
 GRAPH_FILE = "model.onnx"
-CONFIG_FILE = "config.json"
 TRITON_CONFIG_FILE = "config.pbtxt"
 # Rows of a request, and of a batch, where the config says nothing.
 DEFAULT_MAX_BATCH_SIZE = 32
@@ -27,8 +25,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _VERSION = re.compile(r"[1-9][0-9]*")
 
 
-class PlainConfig(Record):
-    """What `config.json` may say; every field has a default."""
+class PlainConfig(ModelConfig):
+    """What `config.json` may say of a plain model; every field has a default."""
 
     max_batch_size: int | None = Field(
         default=None,
@@ -49,11 +47,6 @@ class PlainConfig(Record):
         ge=1,
         description="batches of this model that may run at a time. Default: as many as there are "
         "cores to run them",
-    )
-    execution_provider: Literal["cpu", "openvino"] = Field(
-        default="cpu",
-        description="what runs the graph: ONNX Runtime's own cpu, or OpenVINO, in bfloat16 where "
-        "the processor has it",
     )
     warm_up: bool = Field(
         default=True,
@@ -97,21 +90,7 @@ def read_plain(folder: Path) -> PlainModel:
             f"{folder} is no <model>/<version>: a model's name has letters, digits, '.', '_' and "
             "'-', a version is a number from 1; rename the folder"
         )
-    return PlainModel(folder, name, version, _read_config(folder), _hash_of(folder))
-
-
-def _read_config(folder: Path) -> PlainConfig:
-    for path in (folder / CONFIG_FILE, folder.parent / CONFIG_FILE):
-        if path.is_file():
-            try:
-                return PlainConfig.model_validate_json(path.read_bytes())
-            except ValidationError as error:
-                problems = "; ".join(
-                    f"{'.'.join(map(str, detail['loc'])) or 'file'}: {detail['msg']}"
-                    for detail in error.errors()
-                )
-                raise BundleError(f"{path} is no valid configuration: {problems}") from error
-    return PlainConfig()
+    return PlainModel(folder, name, version, read_config(folder, PlainConfig), _hash_of(folder))
 
 
 def _hash_of(folder: Path) -> str:

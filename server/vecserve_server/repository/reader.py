@@ -5,19 +5,18 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from vecserve_server.repository.config import ModelConfig, read_config
+from vecserve_server.repository.errors import BundleError
 from vecserve_server.repository.manifest import MANIFEST_FILE, Manifest, sha256_of
-
-
-class BundleError(Exception):
-    """A model on disk cannot be served; the message says which, why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A checked bundle: its folder and what its manifest says."""
+    """A checked bundle: its folder, what its manifest says, and what its operator does."""
 
     folder: Path
     manifest: Manifest
+    config: ModelConfig
 
     @property
     def name(self) -> str:
@@ -33,8 +32,8 @@ class Bundle:
 def read_bundle(folder: Path) -> Bundle:
     """Read a bundle's manifest and check the hash of every file it names.
 
-    Raises BundleError if the manifest is invalid or for another folder, or a
-    file is missing or not the one that was exported.
+    Raises BundleError if the manifest is invalid or for another folder, a file
+    is missing or not the one that was exported, or its config.json is invalid.
     """
     try:
         manifest = Manifest.model_validate_json((folder / MANIFEST_FILE).read_bytes())
@@ -61,4 +60,4 @@ def read_bundle(folder: Path) -> Bundle:
                 f"{path} is not the file that was exported (its sha256 differs): "
                 "export the model again"
             )
-    return Bundle(folder, manifest)
+    return Bundle(folder, manifest, read_config(folder, ModelConfig))

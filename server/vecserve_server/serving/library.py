@@ -14,9 +14,11 @@ from typing import TypeVar
 from vecserve_server.engine.graph import MASK_INPUT
 from vecserve_server.engine.session import GraphError
 from vecserve_server.errors import InvalidItem, LoadFailed, ModelNotFound
+from vecserve_server.repository.config import CONFIG_FILE
+from vecserve_server.repository.errors import BundleError
 from vecserve_server.repository.finder import Found, find_models, read_model
-from vecserve_server.repository.plain import CONFIG_FILE, PlainModel
-from vecserve_server.repository.reader import Bundle, BundleError
+from vecserve_server.repository.plain import PlainModel
+from vecserve_server.repository.reader import Bundle
 from vecserve_server.serving.catalog import Catalog
 from vecserve_server.serving.graph import ServedGraph
 from vecserve_server.serving.graph_model import GraphModel

@@ -1,22 +1,25 @@
 """Brings a bundle from disk to ready: checked, in memory, warmed up."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from vecserve_server.engine.automatic import best_provider
 from vecserve_server.engine.batch import Array, Engine, Job
 from vecserve_server.engine.graph import GraphSpec
-from vecserve_server.engine.session import Provider, Session
+from vecserve_server.engine.session import Session
 from vecserve_server.engine.tensors import specs_of
 from vecserve_server.engine.tower import check_graph
 from vecserve_server.pipelines.base import Limits
 from vecserve_server.pipelines.build import build_pipeline
+from vecserve_server.repository.config import Provider
+from vecserve_server.repository.errors import BundleError
 from vecserve_server.repository.manifest import Tower
-from vecserve_server.repository.reader import Bundle, BundleError
+from vecserve_server.repository.reader import Bundle
 from vecserve_server.scheduling.cost import CostModel
 from vecserve_server.scheduling.entry import BatchLimits
 from vecserve_server.scheduling.runner import Runner
@@ -24,6 +27,7 @@ from vecserve_server.scheduling.scheduler import use_of_cores
 from vecserve_server.serving.calibrate import calibrate
 from vecserve_server.serving.graph import ServedGraph
 from vecserve_server.serving.probe import check_parity, probe_jobs
+from vecserve_server.serving.providers import Providers, load_on_choice, log_nodes
 from vecserve_server.serving.tower import LoadedTower
 
 _log = logging.getLogger(__name__)
@@ -41,7 +45,7 @@ class Machine:
     queue_bytes: int
     cache: Path
     limits: Limits
-    providers: Mapping[str, Provider]
+    providers: Providers
 
 
 def load_towers(bundle: Bundle, machine: Machine) -> Callable[[], dict[str, LoadedTower]]:
@@ -60,21 +64,29 @@ def _load_tower(bundle: Bundle, tower: Tower, machine: Machine) -> Callable[[], 
     except ValueError as error:
         raise BundleError(f"{bundle.folder}: {error}") from error
     path = bundle.folder / tower.graph
-    model, sha256 = bundle.manifest.name, bundle.manifest.files[tower.graph]
-    provider = machine.providers.get(model, "cpu")
-    session = Session(path, sha256, cores=machine.cores, cache=machine.cache, provider=provider)
-    check_graph(session, tower, path)
+    sha256 = bundle.manifest.files[tower.graph]
+    name = f"{bundle.name}/{bundle.version}/{tower.input.kind}"
     spec = GraphSpec.of_tower(tower)
-    engine = Engine(session, spec)
-    if provider != "cpu":
-        reference = Engine(Session(path, sha256, cores=1, cache=machine.cache), spec)
-        cosine = check_parity(engine, reference, probe_jobs(tower, pipeline), model)
-        _log.info(
-            "%s runs %s in OpenVINO in bfloat16: min cosine %.6f to its fp32 vectors",
-            model,
-            tower.input.kind,
-            cosine,
-        )
+
+    def load(provider: Provider) -> tuple[Session, Engine]:
+        session = Session(path, sha256, cores=machine.cores, cache=machine.cache, provider=provider)
+        check_graph(session, tower, path)
+        engine = Engine(session, spec)
+        if provider != "cpu":
+            reference = Engine(Session(path, sha256, cores=1, cache=machine.cache), spec)
+            cosine = check_parity(
+                engine, reference, probe_jobs(tower, pipeline), bundle.name, provider
+            )
+            _log.info("%s: min cosine %.6f on %s to its vectors on cpu", name, cosine, provider)
+        return session, engine
+
+    def automatic() -> Provider:
+        # The integers were chosen for the kernels of ONNX Runtime's own cpu.
+        return "cpu" if bundle.manifest.precision == "int8" else best_provider()
+
+    choice = machine.providers.choice(bundle.name, bundle.config)
+    session, engine = load_on_choice(name, choice, automatic, load)
+    log_nodes(name, session)
     cost = calibrate(
         engine,
         lambda positions: _blank_row(tower, positions),
@@ -82,7 +94,6 @@ def _load_tower(bundle: Bundle, tower: Tower, machine: Machine) -> Callable[[], 
         max_rows=tower.max_batch_rows,
         max_positions=_longest_row(tower),
     )
-    name = f"{bundle.manifest.name}/{bundle.manifest.version}/{tower.input.kind}"
     _explain(name, cost, machine)
     limits = BatchLimits(tower.max_batch_rows, tower.max_batch_positions, machine.queue_delay_s)
     return lambda: LoadedTower(

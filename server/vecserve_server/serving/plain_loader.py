@@ -3,18 +3,21 @@
 import logging
 from collections.abc import Callable
 
+from vecserve_server.engine.automatic import best_provider
 from vecserve_server.engine.batch import Engine
 from vecserve_server.engine.graph import GraphSpec
 from vecserve_server.engine.session import Session
 from vecserve_server.engine.tensors import UnknownType, specs_of
+from vecserve_server.repository.config import Provider
+from vecserve_server.repository.errors import BundleError
 from vecserve_server.repository.plain import DEFAULT_MAX_BATCH_SIZE, GRAPH_FILE, PlainModel
-from vecserve_server.repository.reader import BundleError
 from vecserve_server.scheduling.cost import CostModel, Sample
 from vecserve_server.scheduling.entry import BatchLimits
 from vecserve_server.serving.calibrate import calibrate
 from vecserve_server.serving.graph import ServedGraph
 from vecserve_server.serving.graph_model import GraphModel, length_input_of
 from vecserve_server.serving.loader import Machine
+from vecserve_server.serving.providers import load_on_choice, log_nodes
 from vecserve_server.serving.trial import blank_row, proven
 
 _log = logging.getLogger(__name__)
@@ -27,6 +30,15 @@ _MEASURED_POSITIONS = 128
 _GUESS_S = 0.01
 
 
+def _automatic() -> Provider:
+    """Return what runs a graph where nobody says: nothing that computes less exactly.
+
+    Nobody could say whether such outputs are good enough.
+    """
+    best = best_provider()
+    return "cpu" if best == "openvino" else best
+
+
 def load_plain(model: PlainModel, machine: Machine) -> Callable[[], tuple[GraphModel, ServedGraph]]:
     """Load a plain model, try it out and measure it; slow, for a worker thread.
 
@@ -34,13 +46,20 @@ def load_plain(model: PlainModel, machine: Machine) -> Callable[[], tuple[GraphM
     Raises BundleError, GraphError.
     """
     config = model.config
-    session = Session(
-        model.graph,
-        model.sha256,
-        cores=machine.cores,
-        cache=machine.cache,
-        provider=config.execution_provider,
+    name = f"{model.name}/{model.version}"
+    session = load_on_choice(
+        name,
+        machine.providers.choice(model.name, config),
+        _automatic,
+        lambda provider: Session(
+            model.graph,
+            model.sha256,
+            cores=machine.cores,
+            cache=machine.cache,
+            provider=provider,
+        ),
     )
+    log_nodes(name, session)
     try:
         inputs, outputs = specs_of(session.inputs), specs_of(session.outputs)
     except UnknownType as error:
@@ -83,7 +102,7 @@ def load_plain(model: PlainModel, machine: Machine) -> Callable[[], tuple[GraphM
             _log.warning("%s takes no blank rows, so it is not warmed up: %s", model.name, error)
 
     def into_service() -> tuple[GraphModel, ServedGraph]:
-        queue = machine.runner.add(f"{model.name}/{model.version}", limits, cost, engine)
+        queue = machine.runner.add(name, limits, cost, engine)
         graph = ServedGraph(machine.runner, queue, inputs=inputs, outputs=outputs, capacity=rows)
         served = GraphModel(
             model.name,

@@ -1,10 +1,11 @@
-"""Holds a provider that computes less exactly to ONNX Runtime's own fp32, on this machine."""
+"""Holds a provider that computes less exactly to ONNX Runtime's own cpu, on this machine."""
 
 import numpy as np
 
 from vecserve_server.engine.batch import Array, Engine, Job
 from vecserve_server.engine.session import GraphError
 from vecserve_server.pipelines.base import Pipeline, Text
+from vecserve_server.repository.config import Provider
 from vecserve_server.repository.manifest import Pooling, Tower
 
 # bfloat16 gives 0.9999 and better for all four families.
@@ -53,15 +54,17 @@ def probe_jobs(tower: Tower, pipeline: Pipeline) -> list[Job]:
     return [Job(feed, rows=1, positions=1, outputs=outputs) for feed in feeds]
 
 
-def check_parity(engine: Engine, reference: Engine, jobs: list[Job], model: str) -> float:
+def check_parity(
+    engine: Engine, reference: Engine, jobs: list[Job], model: str, provider: Provider
+) -> float:
     """Run jobs as one batch on both and return the smallest cosine of a vector.
 
-    Raises GraphError if it is below MIN_COSINE, and what either graph raises.
+    Raises GraphError if it is below MIN_COSINE or `engine` fails, and what `reference` raises.
     """
     cosine = 1.0
     for actual, expected in zip(engine.run(jobs), reference.run(jobs), strict=True):
         if isinstance(actual, Exception):
-            raise actual
+            raise GraphError(f"{model} fails on {provider}: {actual}") from actual
         if isinstance(expected, Exception):
             raise expected
         for name in actual:
@@ -71,8 +74,7 @@ def check_parity(engine: Engine, reference: Engine, jobs: list[Job], model: str)
             cosine = float(np.minimum(cosine, ((one * two).sum(-1) / lengths).min()))
     if not cosine >= MIN_COSINE:
         raise GraphError(
-            f"{model} in OpenVINO has cosine {cosine:.6f} to its fp32 vectors, "
-            f"{MIN_COSINE} is asked for: leave out --provider {model}=openvino, "
-            "or export the model again"
+            f"{model} on {provider} has cosine {cosine:.6f} to its vectors on cpu, "
+            f"{MIN_COSINE} is asked for: start with --provider {model}=cpu, or export it again"
         )
     return cosine
