@@ -11,6 +11,7 @@ from pydantic_settings import CliApp
 from vecserve_server.app import App, StartError
 from vecserve_server.config import ServerConfig
 from vecserve_server.engine.session import GraphError
+from vecserve_server.memory import return_large_blocks
 from vecserve_server.repository.errors import BundleError
 from vecserve_server.telemetry.logs import configure_logs
 
@@ -25,6 +26,7 @@ def main() -> None:
             print(f"vecserve-server: {flag}: {detail['msg']}", file=sys.stderr)
         sys.exit(2)
     configure_logs(config.log_level)
+    return_large_blocks()
     try:
         uvloop.run(serve(config))
     except (StartError, BundleError, GraphError) as problem:

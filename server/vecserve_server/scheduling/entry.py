@@ -175,6 +175,9 @@ class Queue(Generic[P]):
             for name in _index_names(entry):
                 if not self._indexes[name].waiting:
                     del self._indexes[name]
+        # The index may hold it still, and must not be held by it: only the
+        # garbage collector would free them, and the arrays of its job.
+        entry.indexes = ()
 
     def company(
         self, key: Hashable, lane: Lane, caller: Hashable | None = None

@@ -52,10 +52,14 @@ class BatchEngine(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """A job, and where its outcome goes."""
+    """A job, and where its outcome goes: None if it missed its deadline.
+
+    Not an exception: it would hold the frames that await it, with the job's
+    arrays, and they it, until the garbage collector comes.
+    """
 
     job: Job
-    outcome: "asyncio.Future[JobOutcome]" = field(
+    outcome: "asyncio.Future[JobOutcome | None]" = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
 
@@ -104,9 +108,16 @@ class Runner:
         self._scheduler.submit(entry, time.perf_counter())
         self._start_batches()
         try:
-            return await work.outcome
+            outcome = await work.outcome
         finally:
             self._scheduler.withdraw(entry)
+        if outcome is None:
+            raise DeadlineMissed(
+                "DEADLINE_MISSED",
+                "the item cannot be answered before its deadline: allow more time, or, "
+                "if the server is busy, send less at once",
+            )
+        return outcome
 
     def close(self) -> None:
         """Wait for the batches that run, and end the threads."""
@@ -118,13 +129,7 @@ class Runner:
         while self._scheduler.late:
             work = self._scheduler.late.popleft().payload
             if not work.outcome.done():
-                work.outcome.set_exception(
-                    DeadlineMissed(
-                        "DEADLINE_MISSED",
-                        "the item cannot be answered before its deadline: allow more time, or, "
-                        "if the server is busy, send less at once",
-                    )
-                )
+                work.outcome.set_result(None)
         self._wake_in_time()
 
     def _wake_in_time(self) -> None:

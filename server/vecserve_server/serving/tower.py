@@ -117,7 +117,16 @@ class LoadedTower:
         """Run an item's rows, each a job of its own: they may land in several batches."""
         runs = [self.graph.run(_job_of(row, output), terms) for row in prepared.rows]
         # A task for each costs more than the wait for the only one.
-        return [await runs[0]] if len(runs) == 1 else await asyncio.gather(*runs)
+        if len(runs) == 1:
+            return [await runs[0]]
+        tasks = [asyncio.ensure_future(run) for run in runs]
+        try:
+            return await asyncio.gather(*tasks)
+        finally:
+            # One that misses its deadline makes the others useless. They are let
+            # go here, since their errors hold this frame.
+            while tasks:
+                tasks.pop().cancel()
 
 
 def _job_of(row: Row, output: str) -> Job:
