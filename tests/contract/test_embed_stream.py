@@ -115,7 +115,9 @@ def test_ordered_is_read_from_the_first_message_only(
         message(MINILM, text("fast")),
     ]
     messages[1].ordered = messages[2].ordered = True
-    assert [result.item_id for result in stream(stub, messages)] == ["first", "fast", "slow"]
+    *quick, last = (result.item_id for result in stream(stub, messages))
+    assert last == "slow"
+    assert sorted(quick) == ["fast", "first"], "on a core each, either may be the first"
 
 
 def test_a_second_item_of_an_unanswered_id_is_refused_and_the_first_answered(
