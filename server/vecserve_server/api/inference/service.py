@@ -17,7 +17,7 @@ from vecserve_server.api.inference.stubs import grpc_service_pb2 as pb
 from vecserve_server.api.parse import parser
 from vecserve_server.api.status import abort
 from vecserve_server.api.unary import unary
-from vecserve_server.errors import FeatureOff, InvalidItem, NotOffered, RegionNotFound, ServingError
+from vecserve_server.errors import FeatureOff, InvalidItem, RegionNotFound, ServingError
 from vecserve_server.serving.catalog import Catalog
 from vecserve_server.serving.library import Library, State
 
@@ -248,10 +248,10 @@ class InferenceService:
     async def cuda_shared_memory_register(
         self, request: pb.CudaSharedMemoryRegisterRequest, _: grpc.aio.ServicerContext
     ) -> Message:
-        """Answer CudaSharedMemoryRegister. Raises NotOffered."""
-        raise NotOffered(
+        """Answer CudaSharedMemoryRegister as Triton without GPUs does. Raises InvalidItem."""
+        raise InvalidItem(
             "NO_GPU",
-            f"cannot register CUDA shared memory region {request.name!r}: the server runs on CPUs; "
+            f"failed to register CUDA shared memory region: {request.name!r}, GPUs not supported; "
             "use system shared memory",
         )
 
