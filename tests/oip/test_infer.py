@@ -140,6 +140,15 @@ def test_a_graph_without_a_batch_axis_runs_requests_as_they_are(
         assert plain.get_model_config(name).config.max_batch_size == 0
 
 
+def test_a_graph_that_takes_no_blank_rows_is_served_without_a_warm_up(
+    plain_server: ServerProcess, plain: InferenceServerClient
+) -> None:
+    values = np.arange(14, dtype=np.float32).reshape(2, 7)
+    for name, tried in (("picky", True), ("picky-cold", False)):
+        assert np.array_equal(plain.infer(name, inputs(x=values)).as_numpy("y"), values)
+        assert (f"{name} takes no blank rows, so it is not warmed up" in plain_server.log) == tried
+
+
 def test_unknown_parameters_are_ignored(plain: InferenceServerClient) -> None:
     values = inputs(x=np.zeros((1, 3), dtype=np.float32))
     result = plain.infer("small", values, parameters={"colour": "green", "size": 3}, priority=2)
