@@ -10,6 +10,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from prometheus_client import start_http_server
 
 from vecserve_server.api.answer import Answerer
+from vecserve_server.api.door import Door
 from vecserve_server.api.embedding import SERVICE, EmbeddingService
 from vecserve_server.api.inference import service as inference
 from vecserve_server.api.inference.answer import TensorAnswerer
@@ -73,7 +74,9 @@ class App:
             self._load_threads,
             changed=self._tell_health,
         )
+        self._door = Door()
         self._service = EmbeddingService(
+            self._door,
             self._models,
             Answerer(self._models, self._metrics),
             limits,
@@ -81,6 +84,7 @@ class App:
         )
         regions = Regions()
         self._inference = inference.InferenceService(
+            self._door,
             self._library,
             catalog,
             TensorAnswerer(catalog, regions, self._metrics),
@@ -162,9 +166,9 @@ class App:
         _log.info("stopping: answering what was accepted")
         self._stopping = True
         await self._tell_health()
-        self._service.stopping.set()
-        self._inference.stopping.set()
-        await self._server.stop(self._config.shutdown_grace_s)
+        end_s = time.monotonic() + self._config.shutdown_grace_s
+        await self._door.close(self._config.shutdown_grace_s)
+        await self._server.stop(max(end_s - time.monotonic(), 0))
         self._metrics_server.shutdown()
         self._metrics_server.server_close()
         self._metrics_thread.join()

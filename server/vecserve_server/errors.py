@@ -8,7 +8,6 @@
     ├── RegionNotFound      no such region of shared memory
     ├── RegionExists        another region has this name
     ├── LoadFailed          the model on disk cannot be served
-    ├── NotOffered          something this machine has not got
     ├── FeatureOff          a feature of the protocol that is off here
     ├── QueueFull           too much waits for this model: come back later
     ├── DeadlineMissed      it cannot be answered in time: allow more, or send less
@@ -58,10 +57,6 @@ class RegionExists(ServingError):
 
 class LoadFailed(ServingError):
     """What lies in the repository cannot be served; what was served before still is."""
-
-
-class NotOffered(ServingError):
-    """The protocol has this, this machine has not."""
 
 
 class FeatureOff(ServingError):

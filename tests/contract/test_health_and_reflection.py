@@ -53,16 +53,46 @@ def test_reflection_lists_every_service(channel: grpc.Channel, version: str) -> 
     assert {service.name for service in answer.list_services_response.service} >= SERVICES
 
 
-@pytest.mark.parametrize("version", ["v1", "v1alpha"])
-def test_reflection_describes_every_service(channel: grpc.Channel, version: str) -> None:
-    names = sorted(SERVICES)
+def described(
+    channel: grpc.Channel, version: str, *symbols: str
+) -> list[list[descriptor_pb2.FileDescriptorProto]]:
+    """The files that come with each symbol."""
     request = reflection_pb2.ServerReflectionRequest
-    questions = [request(file_containing_symbol=name) for name in names]
-    for name, answer in zip(names, reflect(channel, version, *questions), strict=True):
-        found = [
-            f"{file.package}.{service.name}"
+    questions = [request(file_containing_symbol=symbol) for symbol in symbols]
+    return [
+        [
+            descriptor_pb2.FileDescriptorProto.FromString(data)
             for data in answer.file_descriptor_response.file_descriptor_proto
-            for file in [descriptor_pb2.FileDescriptorProto.FromString(data)]
-            for service in file.service
         ]
-        assert name in found
+        for answer in reflect(channel, version, *questions)
+    ]
+
+
+def methods_of(files: list[descriptor_pb2.FileDescriptorProto], service: str) -> list[str]:
+    return [
+        method.name
+        for file in files
+        for one in file.service
+        if f"{file.package}.{one.name}" == service
+        for method in one.method
+    ]
+
+
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+def test_reflection_describes_every_service_and_method(channel: grpc.Channel, version: str) -> None:
+    names = sorted(SERVICES)
+    for name, files in zip(names, described(channel, version, *names), strict=True):
+        methods = methods_of(files, name)
+        assert methods, name
+        symbols = [f"{name}.{method}" for method in methods]
+        for symbol, found in zip(symbols, described(channel, version, *symbols), strict=True):
+            assert methods_of(found, name) == methods, symbol
+
+
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+def test_reflection_of_what_is_not_there_is_not_found(channel: grpc.Channel, version: str) -> None:
+    request = reflection_pb2.ServerReflectionRequest
+    names = ("gpt", "vecserve.v1.EmbeddingService.Gpt")
+    questions = [request(file_containing_symbol=name) for name in names]
+    for answer in reflect(channel, version, *questions):
+        assert answer.error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]

@@ -67,13 +67,23 @@ def add(constant: float, shape: list[int | str | None]) -> onnx.ModelProto:
     )
 
 
-def mean_of_tokens(*, masked: bool) -> onnx.ModelProto:
-    """A table of 100 tokens; `tokens` are their vectors, `pooled` the mean, by mask or not."""
+def rows_of_seven() -> onnx.ModelProto:
+    """y = x in rows of seven numbers: fails on any other number, as on the server's blank rows."""
+    return graph(
+        [helper.make_node("Reshape", ["x", "shape"], ["y"])],
+        [("x", TensorProto.FLOAT, ["batch", "length"])],
+        [("y", TensorProto.FLOAT, ["batch", 7])],
+        {"shape": np.array([-1, 7], dtype=np.int64)},
+    )
+
+
+def mean_of_tokens(*, masked: bool, mask: str = "attention_mask") -> onnx.ModelProto:
+    """A table of 100 tokens; `tokens` are their vectors, `pooled` the mean, by `mask` or not."""
     table = np.random.default_rng(0).standard_normal((100, 8)).astype(np.float32)
     weight = "float_mask" if masked else "all"
     nodes = [
         helper.make_node("Gather", ["table", "input_ids"], ["tokens"]),
-        helper.make_node("Cast", ["attention_mask"], ["float_mask"], to=TensorProto.FLOAT),
+        helper.make_node("Cast", [mask], ["float_mask"], to=TensorProto.FLOAT),
         helper.make_node("Mul", ["float_mask", "zero"], ["nothing"]),
         helper.make_node("Add", ["nothing", "one"], ["all"]),
         helper.make_node("Unsqueeze", [weight, "last"], ["weights"]),
@@ -85,7 +95,7 @@ def mean_of_tokens(*, masked: bool) -> onnx.ModelProto:
     tokens = ["batch", "sequence"]
     return graph(
         nodes,
-        [("input_ids", TensorProto.INT64, tokens), ("attention_mask", TensorProto.INT64, tokens)],
+        [("input_ids", TensorProto.INT64, tokens), (mask, TensorProto.INT64, tokens)],
         [
             ("pooled", TensorProto.FLOAT, ["batch", 8]),
             ("tokens", TensorProto.FLOAT, [*tokens, 8]),

@@ -49,6 +49,22 @@ async def test_lengths_mix_under_a_mask(
     assert sum(size * count for size, count in sizes.items()) == stats.inference_count
 
 
+async def test_the_config_names_the_mask_or_says_that_there_is_none(
+    plain_server: ServerProcess, plain: InferenceServerClient, plain_repository: Path
+) -> None:
+    rng = np.random.default_rng(6)
+    requests = [tokens(rng, 1, length, 100) for length in range(3, 15)]
+    renamed = [{"input_ids": r["input_ids"], "valid": r["attention_mask"]} for r in requests]
+    for model, feeds in (("named-mask", renamed), ("no-mask", requests)):
+        path = plain_repository / model / "1" / "model.onnx"
+        got = await answers(plain_server.address, model, feeds, "pooled")
+        for feed, values in zip(feeds, got, strict=True):
+            assert np.abs(values - run(path, **feed)["pooled"]).max() <= 1e-6
+    # No two have one length.
+    assert max(batch_sizes(plain, "named-mask")) > 1
+    assert set(batch_sizes(plain, "no-mask")) == {1}
+
+
 @pytest.mark.parametrize("model", ["unmasked", "ignores-mask"])
 async def test_only_equal_shapes_share_batches_without_a_mask(
     plain_server: ServerProcess,
@@ -72,6 +88,18 @@ async def test_only_equal_shapes_share_batches_without_a_mask(
     sizes = batch_sizes(plain, model)
     assert max(sizes) > 1
     assert max(sizes) <= 4
+
+
+async def test_what_is_not_warmed_up_is_tried_out_all_the_same(
+    plain_server: ServerProcess, plain_repository: Path
+) -> None:
+    rng = np.random.default_rng(7)
+    path = plain_repository / "ignores-mask-cold" / "1" / "model.onnx"
+    # What batching saves is only learned from requests here, so it takes some.
+    requests = [tokens(rng, 1, length, 100) for length in range(3, 15)] * 10
+    got = await answers(plain_server.address, "ignores-mask-cold", requests, "pooled")
+    for feeds, values in zip(requests, got, strict=True):
+        assert np.abs(values - run(path, **feeds)["pooled"]).max() <= 1e-6
 
 
 def test_a_mask_that_changes_outputs_is_not_used(plain_server: ServerProcess) -> None:

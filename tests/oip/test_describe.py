@@ -38,7 +38,8 @@ def test_plain_models_say_what_their_files_say(plain: InferenceServerClient) -> 
         t.name: t.name.removeprefix("x_") for t in metadata.inputs
     }
     assert plain.get_model_config("numbers").config.max_batch_size == 32
-    assert plain.get_model_config("small").config.max_batch_size == 4
+    small = plain.get_model_config("small").config
+    assert (small.max_batch_size, small.instance_group[0].count) == (4, 1)
     config = plain.get_model_config("masked").config
     assert config.dynamic_batching.max_queue_delay_microseconds == 200_000
     fixed = plain.get_model_config("fixed").config

@@ -166,9 +166,18 @@ def test_inputs_that_come_twice(plain: InferenceServerClient) -> None:
 
 
 def test_features_that_are_off(plain: InferenceServerClient) -> None:
-    assert failure(plain.get_trace_settings)[0] == "UNAVAILABLE"
-    assert failure(plain.get_log_settings)[0] == "UNAVAILABLE"
-    assert failure(plain.register_cuda_shared_memory, "a", b"", 0, 8)[0] == "UNIMPLEMENTED"
+    """Codes and words are those of a Triton that was built without them."""
+    for call in (plain.get_trace_settings, plain.update_trace_settings):
+        assert failure(call) == ("UNAVAILABLE", "the server does not support tracing")
+    for call in (plain.get_log_settings, lambda: plain.update_log_settings({"log_info": True})):
+        code, message = failure(call)
+        assert code == "UNAVAILABLE"
+        assert message.startswith("the server does not support dynamic logging")
+    code, message = failure(plain.register_cuda_shared_memory, "a", b"", 0, 8)
+    assert code == "INVALID_ARGUMENT"
+    assert message.startswith(
+        "failed to register CUDA shared memory region: 'a', GPUs not supported"
+    )
     assert not plain.get_cuda_shared_memory_status().regions
     assert failure(plain.get_cuda_shared_memory_status, "a")[0] == "NOT_FOUND"
     plain.unregister_cuda_shared_memory()

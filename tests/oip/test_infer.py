@@ -1,5 +1,6 @@
 """ModelInfer: tensors in, tensors out, exactly those of ONNX Runtime."""
 
+import queue
 from pathlib import Path
 
 import grpc
@@ -16,6 +17,7 @@ from tritonclient.grpc import (
 from tests.contract.oip.requests import (
     MINILM,
     RESNET,
+    TIMEOUT_S,
     WHISPER,
     failure,
     inputs,
@@ -138,6 +140,30 @@ def test_a_graph_without_a_batch_axis_runs_requests_as_they_are(
         result = plain.infer(name, inputs(x=values))
         assert np.array_equal(result.as_numpy("y"), values + 1)
         assert plain.get_model_config(name).config.max_batch_size == 0
+
+
+def test_calls_that_are_answered_by_callback(plain: InferenceServerClient) -> None:
+    done: queue.Queue = queue.Queue()
+    for number in range(50):
+        values = np.full((1, 3), number, dtype=np.float32)
+        plain.async_infer(
+            "small",
+            inputs(x=values),
+            callback=lambda result, error, number=number: done.put((number, result, error)),
+        )
+    for _ in range(50):
+        number, result, error = done.get(timeout=TIMEOUT_S)
+        assert error is None
+        assert np.array_equal(result.as_numpy("y"), np.full((1, 3), number + 1, np.float32))
+
+
+def test_a_graph_that_takes_no_blank_rows_is_served_without_a_warm_up(
+    plain_server: ServerProcess, plain: InferenceServerClient
+) -> None:
+    values = np.arange(14, dtype=np.float32).reshape(2, 7)
+    for name, tried in (("picky", True), ("picky-cold", False)):
+        assert np.array_equal(plain.infer(name, inputs(x=values)).as_numpy("y"), values)
+        assert (f"{name} takes no blank rows, so it is not warmed up" in plain_server.log) == tried
 
 
 def test_unknown_parameters_are_ignored(plain: InferenceServerClient) -> None:

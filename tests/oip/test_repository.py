@@ -11,6 +11,7 @@ import onnxruntime
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tritonclient.grpc import InferenceServerClient
+from tritonclient.grpc.aio import InferenceServerClient as AsyncClient
 
 from tests.contract import requests as typed
 from tests.contract.oip.requests import MINILM, failure, inputs, strings
@@ -115,6 +116,21 @@ def test_unload_and_load_again(control: InferenceServerClient, server: ServerPro
         assert typed.vector(typed.embed(stub, MINILM, typed.text("a"))[0]).shape == (384,)
         assert health_of(MINILM) == health_pb2.HealthCheckResponse.SERVING
     assert failure(control.unload_model, "nothing")[0] == "NOT_FOUND"
+
+
+async def test_the_aio_client_describes_and_controls_too(server: ServerProcess) -> None:
+    async with AsyncClient(server.address) as client:
+        await client.infer("adds", inputs(x=ZEROS))
+        (stats,) = (await client.get_inference_statistics("adds")).model_stats
+        assert stats.inference_stats.success.count == 1
+        assert [t.name for t in (await client.get_model_metadata("adds")).inputs] == ["x"]
+        assert (await client.get_model_config("adds")).config.max_batch_size == 32
+        await client.unload_model("adds")
+        assert not await client.is_model_ready("adds")
+        states = {m.name: m.state for m in (await client.get_model_repository_index()).models}
+        assert states["adds"] == "UNAVAILABLE"
+        await client.load_model("adds")
+        assert await client.is_model_ready("adds")
 
 
 def test_no_request_is_lost_while_models_are_swapped(

@@ -12,6 +12,7 @@ from vecserve.v1 import embedding_pb2
 from vecserve_server.api.answer import Answerer
 from vecserve_server.api.caller import caller_of
 from vecserve_server.api.convert import to_model_info
+from vecserve_server.api.door import Door
 from vecserve_server.api.parse import parser
 from vecserve_server.api.status import abort
 from vecserve_server.api.stream import EmbedStream
@@ -24,12 +25,18 @@ SERVICE = embedding_pb2.DESCRIPTOR.services_by_name["EmbeddingService"].full_nam
 
 
 class EmbeddingService:
-    """Speaks vecserve.v1. Set `stopping` to make the streams accept nothing more and end."""
+    """Speaks vecserve.v1."""
 
     def __init__(
-        self, models: Models, answerer: Answerer, limits: Limits, *, max_stream_items: int
+        self,
+        door: Door,
+        models: Models,
+        answerer: Answerer,
+        limits: Limits,
+        *,
+        max_stream_items: int,
     ) -> None:
-        self.stopping = asyncio.Event()
+        self._door = door
         self._models = models
         self._answerer = answerer
         self._limits = limits
@@ -41,14 +48,14 @@ class EmbeddingService:
         return grpc.method_handlers_generic_handler(
             SERVICE,
             {
-                "Embed": unary(embedding_pb2.EmbedRequest, self.embed),
+                "Embed": unary(self._door, embedding_pb2.EmbedRequest, self.embed),
                 "EmbedStream": grpc.stream_stream_rpc_method_handler(
-                    self.embed_stream,
+                    self._door.guard(self.embed_stream),
                     parser(embedding_pb2.EmbedStreamRequest),
                     embedding_pb2.EmbedStreamResponse.SerializeToString,
                 ),
-                "ListModels": unary(embedding_pb2.ListModelsRequest, self.list_models),
-                "GetModel": unary(embedding_pb2.GetModelRequest, self.get_model),
+                "ListModels": unary(self._door, embedding_pb2.ListModelsRequest, self.list_models),
+                "GetModel": unary(self._door, embedding_pb2.GetModelRequest, self.get_model),
             },
         )
 
@@ -79,7 +86,9 @@ class EmbeddingService:
     ) -> None:
         """Answer EmbedStream."""
         caller = caller_of(context, stream=next(self._stream_numbers))
-        stream = EmbedStream(context, caller, self._answerer, self.stopping, self._max_stream_items)
+        stream = EmbedStream(
+            context, caller, self._answerer, self._door.closed, self._max_stream_items
+        )
         error = await stream.serve()
         if error:
             await abort(context, error)

@@ -1,9 +1,11 @@
 """Server reflection, as v1 and as the v1alpha that older tools ask for."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool, text_format
+from google.protobuf.descriptor import FileDescriptor
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 _ALPHA: str = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"].full_name
@@ -14,7 +16,7 @@ _V1 = _ALPHA.replace("v1alpha", "v1")
 def reflection_handlers(services: Iterable[str]) -> tuple[grpc.GenericRpcHandler, ...]:
     """Return the handlers that describe `services` and themselves, to register with a server."""
     _describe_v1()
-    servicer = reflection.aio.ReflectionServicer((*services, _ALPHA, _V1))
+    servicer = reflection.aio.ReflectionServicer((*services, _ALPHA, _V1), _Pool())
     method = grpc.stream_stream_rpc_method_handler(
         servicer.ServerReflectionInfo,
         reflection_pb2.ServerReflectionRequest.FromString,
@@ -24,6 +26,23 @@ def reflection_handlers(services: Iterable[str]) -> tuple[grpc.GenericRpcHandler
         grpc.method_handlers_generic_handler(name, {"ServerReflectionInfo": method})
         for name in (_ALPHA, _V1)
     )
+
+
+class _Pool:
+    """The descriptors of this process, found by a method's name too: protobuf finds no methods."""
+
+    def __init__(self) -> None:
+        self._all = descriptor_pool.Default()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._all, name)
+
+    def FindFileContainingSymbol(self, symbol: str) -> FileDescriptor:
+        """Return the file that declares a symbol. Raises KeyError."""
+        try:
+            return self._all.FindFileContainingSymbol(symbol)
+        except KeyError:
+            return self._all.FindMethodByName(symbol).containing_service.file
 
 
 def _describe_v1() -> None:

@@ -6,6 +6,7 @@ from typing import TypeVar
 import grpc
 from google.protobuf.message import Message
 
+from vecserve_server.api.door import Door
 from vecserve_server.api.parse import Malformed, parser
 from vecserve_server.api.status import abort
 from vecserve_server.errors import InvalidItem, ServingError
@@ -15,10 +16,11 @@ Response = TypeVar("Response", bound=Message)
 
 
 def unary(
+    door: Door,
     request_type: type[Request],
     method: Callable[[Request, grpc.aio.ServicerContext], Awaitable[Response]],
 ) -> grpc.RpcMethodHandler:
-    """Return a handler that turns malformed requests and ServingErrors into statuses."""
+    """Return a handler, behind the door, that turns what goes wrong into statuses."""
 
     async def handle(
         request: Request | Malformed, context: grpc.aio.ServicerContext
@@ -35,5 +37,5 @@ def unary(
             return None
 
     return grpc.unary_unary_rpc_method_handler(
-        handle, parser(request_type), lambda response: response.SerializeToString()
+        door.guard(handle), parser(request_type), lambda response: response.SerializeToString()
     )

@@ -50,8 +50,8 @@ class PlainConfig(ModelConfig):
     )
     warm_up: bool = Field(
         default=True,
-        description="run blank rows before the model is ready: the first caller then waits less, "
-        "and padding is only used if it is seen to change nothing",
+        description="measure batches of blank rows before the model is ready: the first callers "
+        "then wait less, and share batches of the right size",
     )
     mask_input: str | None = Field(
         default="attention_mask",

@@ -75,8 +75,7 @@ def load_plain(model: PlainModel, machine: Machine) -> Callable[[], tuple[GraphM
     max_batch_size = 0
     if spec.batches:
         max_batch_size = config.max_batch_size or DEFAULT_MAX_BATCH_SIZE
-    if config.warm_up:
-        spec = proven(model.name, session, spec, inputs, outputs)
+    spec = proven(model.name, session, spec, inputs, outputs)
     engine = Engine(session, spec, config.instances)
     length_input = length_input_of(inputs, config.mask_input) if max_batch_size else None
     rows = max(max_batch_size, 1)

@@ -1,6 +1,5 @@
 """The GRPCInferenceService: the Open Inference Protocol with Triton's extensions."""
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib.metadata import version
 from itertools import count
@@ -9,6 +8,7 @@ import grpc
 from google.protobuf.message import Message
 
 from vecserve_server.api.caller import caller_of
+from vecserve_server.api.door import Door
 from vecserve_server.api.inference.answer import TensorAnswerer
 from vecserve_server.api.inference.describe import to_config, to_metadata, to_statistics
 from vecserve_server.api.inference.shared_memory import Regions
@@ -17,7 +17,7 @@ from vecserve_server.api.inference.stubs import grpc_service_pb2 as pb
 from vecserve_server.api.parse import parser
 from vecserve_server.api.status import abort
 from vecserve_server.api.unary import unary
-from vecserve_server.errors import FeatureOff, InvalidItem, NotOffered, RegionNotFound, ServingError
+from vecserve_server.errors import FeatureOff, InvalidItem, RegionNotFound, ServingError
 from vecserve_server.serving.catalog import Catalog
 from vecserve_server.serving.library import Library, State
 
@@ -26,10 +26,11 @@ SERVICE: str = _DESCRIPTOR.full_name
 
 
 class InferenceService:
-    """Speaks inference.GRPCInferenceService. Set `stopping` to make the streams end."""
+    """Speaks inference.GRPCInferenceService."""
 
     def __init__(
         self,
+        door: Door,
         library: Library,
         catalog: Catalog,
         answerer: TensorAnswerer,
@@ -38,7 +39,7 @@ class InferenceService:
         max_stream_items: int,
         max_stream_bytes: int,
     ) -> None:
-        self.stopping = asyncio.Event()
+        self._door = door
         self._library = library
         self._catalog = catalog
         self._answerer = answerer
@@ -71,11 +72,13 @@ class InferenceService:
             "LogSettings": self.log_settings,
         }
         handlers = {
-            name: unary(getattr(pb, _DESCRIPTOR.methods_by_name[name].input_type.name), method)
+            name: unary(
+                self._door, getattr(pb, _DESCRIPTOR.methods_by_name[name].input_type.name), method
+            )
             for name, method in methods.items()
         }
         handlers["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
-            self.model_stream_infer,
+            self._door.guard(self.model_stream_infer),
             parser(pb.ModelInferRequest),
             pb.ModelStreamInferResponse.SerializeToString,
         )
@@ -91,7 +94,7 @@ class InferenceService:
         self, _request: pb.ServerReadyRequest, _: grpc.aio.ServicerContext
     ) -> Message:
         """Answer ServerReady."""
-        return pb.ServerReadyResponse(ready=self._library.ready and not self.stopping.is_set())
+        return pb.ServerReadyResponse(ready=self._library.ready)
 
     async def model_ready(
         self, request: pb.ModelReadyRequest, _: grpc.aio.ServicerContext
@@ -157,7 +160,7 @@ class InferenceService:
             context,
             caller_of(context, stream=next(self._stream_numbers)),
             self._answerer,
-            self.stopping,
+            self._door.closed,
             max_requests=self._max_stream_items,
             max_bytes=self._max_stream_bytes,
         )
@@ -245,10 +248,10 @@ class InferenceService:
     async def cuda_shared_memory_register(
         self, request: pb.CudaSharedMemoryRegisterRequest, _: grpc.aio.ServicerContext
     ) -> Message:
-        """Answer CudaSharedMemoryRegister. Raises NotOffered."""
-        raise NotOffered(
+        """Answer CudaSharedMemoryRegister as Triton without GPUs does. Raises InvalidItem."""
+        raise InvalidItem(
             "NO_GPU",
-            f"cannot register CUDA shared memory region {request.name!r}: the server runs on CPUs; "
+            f"failed to register CUDA shared memory region: {request.name!r}, GPUs not supported; "
             "use system shared memory",
         )
 
