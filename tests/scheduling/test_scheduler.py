@@ -549,6 +549,14 @@ def test_twice_what_it_can_do_costs_little_of_what_it_does() -> None:
     assert worth_s > 0.9 * house.now_s
 
 
+def test_who_cannot_afford_the_delay_does_not_wait_for_company() -> None:
+    house = House(slots=1, limits=dataclasses.replace(LIMITS, delay_s=0.1))
+    hasty = house.submit(within_s=0.05)
+    batch = house.take()
+    assert batch is not None
+    assert [entry.payload for entry in batch.entries] == [hasty]
+
+
 def test_a_queue_with_a_delay_waits_for_company() -> None:
     house = House(slots=1, limits=dataclasses.replace(LIMITS, delay_s=0.01))
     house.submit()

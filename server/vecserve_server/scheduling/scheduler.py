@@ -127,7 +127,8 @@ class Scheduler(Generic[P]):
         queue = entry.queue
         queue.waiting_rows += entry.rows
         queue.returning.came(entry.rows, now_s)
-        if not queue.limits.delay_s:
+        # One that cannot afford to wait for company does not.
+        if not queue.limits.delay_s or entry.is_late(now_s + queue.limits.delay_s):
             self._admit(entry)
             return
         if not queue.held:
