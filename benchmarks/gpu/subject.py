@@ -13,8 +13,9 @@ from benchmarks.gpu.workloads import Workload
 from benchmarks.servers import ROOT
 from vecserve.bench.load import Load
 from vecserve.bench.workload import token_ids
-from vecserve_export import pretrained, weights
-from vecserve_export.families import family_of
+from vecserve_export import weights
+from vecserve_export.families import pretrained
+from vecserve_export.families.registry import family_of
 from vecserve_export.plan import Feeds, Plan, TowerPlan
 from vecserve_export.request import Request
 from vecserve_server.repository.manifest import MANIFEST_FILE, Manifest, Pooling

@@ -6,16 +6,17 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-from vecserve_export import bundle, pretrained, verify, weights
-from vecserve_export.convert import convert
+from vecserve_export import bundle, verify, weights
 from vecserve_export.errors import Unsupported
-from vecserve_export.families import family_of
-from vecserve_export.half import halve
-from vecserve_export.optimize import optimize
+from vecserve_export.families import pretrained
+from vecserve_export.families.registry import family_of
+from vecserve_export.graph.fp16 import halve
+from vecserve_export.graph.fp16_emulation import round_as_fp16
+from vecserve_export.graph.int8 import quantize
+from vecserve_export.graph.optimize import optimize
+from vecserve_export.graph.trace import convert
 from vecserve_export.plan import Plan, TowerPlan
-from vecserve_export.quantize import quantize
 from vecserve_export.request import Precision, Request
-from vecserve_export.rounding import round_as_fp16
 from vecserve_server.repository.manifest import MANIFEST_FILE, Manifest, Parity
 
 _MAKERS = ("vecserve", "torch", "transformers", "onnx", "onnxruntime")

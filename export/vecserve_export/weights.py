@@ -11,7 +11,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from vecserve_export import packages
 from vecserve_export.checkpoint import Checkpoint
 from vecserve_export.errors import WeightsUnavailable
-from vecserve_export.families import FAMILIES
+from vecserve_export.families.registry import FAMILIES
 from vecserve_export.request import HUB, PACKAGES, UNTRAINED, Request
 from vecserve_server.repository.manifest import Source, sha256_of
 

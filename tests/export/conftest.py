@@ -23,8 +23,8 @@ from typer.testing import CliRunner, Result
 
 from vecserve_export import packages, weights
 from vecserve_export.__main__ import app
-from vecserve_export.clip import bpe_tokenizer
 from vecserve_export.errors import WeightsUnavailable
+from vecserve_export.families.clip import bpe_tokenizer
 
 Command = Callable[..., Result]
 

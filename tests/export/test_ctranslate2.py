@@ -11,8 +11,8 @@ from ctranslate2.converters.transformers import WhisperLoader
 from tests.export.conftest import Command, tiny_whisper
 from tests.export.test_families import manifest_of, run_graph
 from vecserve_export import samples
-from vecserve_export.ctranslate2 import whisper_encoder_state
 from vecserve_export.errors import Unsupported
+from vecserve_export.families.ctranslate2_format import whisper_encoder_state
 
 
 def write_ctranslate2(folder: Path, quantization: str | None) -> torch.nn.Module:

@@ -21,7 +21,8 @@ from transformers import (
 )
 
 from tests.export.conftest import Command
-from vecserve_export import optimize, samples
+from vecserve_export import samples
+from vecserve_export.graph import optimize
 from vecserve_server.repository.manifest import (
     MANIFEST_FILE,
     AudioInput,

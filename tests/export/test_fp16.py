@@ -12,8 +12,9 @@ from safetensors.numpy import load_file, save_file
 
 from tests.export.conftest import Command
 from tests.export.test_precisions import manifest_of
-from vecserve_export import optimize, samples
-from vecserve_export.rounding import round_as_fp16
+from vecserve_export import samples
+from vecserve_export.graph import optimize
+from vecserve_export.graph.fp16_emulation import round_as_fp16
 
 IN_FP16 = ("LayerNormalization", "Softmax", "Erf", "Gelu", "Sigmoid", "MaxPool")
 IN_FP32 = ("ReduceSum", "ReduceL2", "GlobalAveragePool", "Log")

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from tests.export.conftest import Command
 from tests.export.test_precisions import manifest_of
-from vecserve_export.quantize import quantize
+from vecserve_export.graph.int8 import quantize
 
 TRANSFORMERS = ("tiny-bert", "tiny-clip", "tiny-whisper")
 

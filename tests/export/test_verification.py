@@ -9,7 +9,7 @@ from onnx import numpy_helper
 
 from tests.export.conftest import Command
 from vecserve_export import export as exporting
-from vecserve_export.optimize import optimize
+from vecserve_export.graph.optimize import optimize
 
 
 def after_optimizing(monkeypatch: pytest.MonkeyPatch, change: object) -> None:

@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from transformers import ResNetConfig, ResNetModel
 
-from vecserve_export import pretrained, samples
+from vecserve_export import samples
 from vecserve_export.checkpoint import Checkpoint
 from vecserve_export.errors import Unsupported
-from vecserve_export.images import PixelsToValues, Preprocessing, convnext_preprocessing
+from vecserve_export.families import pretrained
+from vecserve_export.families.images import PixelsToValues, Preprocessing, convnext_preprocessing
 from vecserve_export.plan import Case, Plan, TowerPlan
 from vecserve_server.repository.manifest import Output, Pooling, Tower
 

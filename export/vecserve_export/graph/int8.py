@@ -25,8 +25,8 @@ import onnxruntime
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from vecserve_export.errors import Unsupported
-from vecserve_export.integers import IntegerProducts
-from vecserve_export.optimize import save
+from vecserve_export.graph.int8_operators import IntegerProducts
+from vecserve_export.graph.optimize import save
 from vecserve_export.plan import Feeds
 
 _Array = npt.NDArray[np.float32]

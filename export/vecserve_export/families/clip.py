@@ -10,11 +10,12 @@ import numpy.typing as npt
 import torch
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
-from vecserve_export import pretrained, samples, texts
+from vecserve_export import samples
 from vecserve_export.catalog import CLIP_MERGES
 from vecserve_export.checkpoint import Checkpoint
 from vecserve_export.errors import Unsupported
-from vecserve_export.images import PixelsToValues, Preprocessing, clip_preprocessing
+from vecserve_export.families import pretrained, texts
+from vecserve_export.families.images import PixelsToValues, Preprocessing, clip_preprocessing
 from vecserve_export.plan import Case, Feeds, Plan, TowerPlan
 from vecserve_server.repository.manifest import Output, Pooling, TextInput, Tower
 

@@ -13,7 +13,7 @@ More fp32 is not worth its Casts, each of which is a kernel of its own on a GPU.
 Layer norm and softmax compute in fp32 inside (the former by its definition,
 ONNX's stash_type; the latter in ONNX Runtime's CUDA kernels), and between fp16
 neighbours that is all an fp32 one could give. Measured with every operator's
-result rounded to fp16 (see rounding.py), 1 - the least cosine of a pooled
+result rounded to fp16 (see fp16_emulation.py), 1 - the least cosine of a pooled
 vector: MiniLM 1.5e-6, and 7e-7 with fp32 layer norms, with fp32 softmax or
 GELU no better; CLIP 8e-7 in both towers and ResNet-50 1e-7 (both untrained),
 whether layer norms, softmax or the normalising of pixels are fp32 or not;
@@ -29,7 +29,7 @@ from onnx import GraphProto, NodeProto, TensorProto, helper
 from onnxruntime.transformers.float16 import convert_float_to_float16
 from onnxruntime.transformers.onnx_model import OnnxModel
 
-from vecserve_export.optimize import save
+from vecserve_export.graph.optimize import save
 
 # What whisper.py calls its spectrogram, as the names of its nodes begin.
 _SPECTROGRAM = "/spectrogram/"

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vecserve_export import bert, clip, ctranslate2, resnet, whisper
 from vecserve_export.checkpoint import Checkpoint
 from vecserve_export.errors import Unsupported
+from vecserve_export.families import bert, clip, resnet, whisper
+from vecserve_export.families.ctranslate2_format import MODEL_FILE
 from vecserve_export.plan import Plan
 
 
@@ -34,7 +35,7 @@ FAMILIES = {
 
 def family_of(checkpoint: Checkpoint) -> Family:
     """Return the family of a checkpoint. Raises Unsupported."""
-    if (checkpoint.folder / ctranslate2.MODEL_FILE).is_file():
+    if (checkpoint.folder / MODEL_FILE).is_file():
         return FAMILIES["whisper"]
     kind = checkpoint.json("config.json").get("model_type")
     if kind not in FAMILIES:

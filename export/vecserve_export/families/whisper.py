@@ -14,10 +14,12 @@ from transformers import (
 )
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-from vecserve_export import ctranslate2, pretrained, samples
+from vecserve_export import samples
 from vecserve_export.checkpoint import Checkpoint
 from vecserve_export.errors import Unsupported
-from vecserve_export.melspectrogram import LogMelSpectrogram
+from vecserve_export.families import pretrained
+from vecserve_export.families.ctranslate2_format import MODEL_FILE, whisper_encoder_state
+from vecserve_export.families.melspectrogram import LogMelSpectrogram
 from vecserve_export.plan import Case, Feeds, Plan, TowerPlan
 from vecserve_server.repository.manifest import AudioInput, Output, Pooling, Tower
 
@@ -134,10 +136,10 @@ def write_untrained(config: dict[str, Any], folder: Path) -> None:
 
 
 def _load_encoder(checkpoint: Checkpoint) -> WhisperEncoder:
-    model_bin = checkpoint.folder / ctranslate2.MODEL_FILE
+    model_bin = checkpoint.folder / MODEL_FILE
     if not model_bin.is_file():
         return pretrained.load(WhisperModel, checkpoint).encoder
-    state = ctranslate2.whisper_encoder_state(model_bin)
+    state = whisper_encoder_state(model_bin)
     dimensions, mels, _ = state["conv1.weight"].shape
     encoder = WhisperEncoder(
         WhisperConfig(

@@ -15,9 +15,9 @@ import numpy.typing as npt
 import torch
 from transformers import BertConfig, BertModel
 
-from vecserve_export import pretrained, texts
 from vecserve_export.checkpoint import Checkpoint
 from vecserve_export.errors import Unsupported
+from vecserve_export.families import pretrained, texts
 from vecserve_export.plan import Case, Feeds, Plan, TowerPlan
 from vecserve_server.repository.manifest import Output, Pooling, TextInput, Tower
 
