@@ -12,7 +12,9 @@ from benchmarks.gpu.subject import Subject
 from benchmarks.gpu.timing import Timed, timed
 from vecserve_export.plan import Feeds
 from vecserve_export.verify import compare
-from vecserve_server.engine.provider import load_on
+from vecserve_server.engine.providers.base import (
+    load_on,
+)
 
 Array = npt.NDArray[np.float32]
 

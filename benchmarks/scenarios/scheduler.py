@@ -6,9 +6,21 @@ from random import Random
 from statistics import median
 
 from benchmarks.house import House
-from vecserve_server.scheduling.cost import CostModel, Sample
-from vecserve_server.scheduling.entry import BatchLimits, Entry, Queue, Terms
-from vecserve_server.scheduling.scheduler import Scheduler
+from vecserve_server.scheduling.cost_model import (
+    CostModel,
+    Sample,
+)
+from vecserve_server.scheduling.options import (
+    BatchLimits,
+    Terms,
+)
+from vecserve_server.scheduling.queue import (
+    Entry,
+    Queue,
+)
+from vecserve_server.scheduling.scheduler import (
+    Scheduler,
+)
 
 _WAITING = 10_000
 _TAKEN = 20_000

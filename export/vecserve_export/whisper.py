@@ -19,7 +19,12 @@ from vecserve_export.checkpoint import Checkpoint
 from vecserve_export.errors import Unsupported
 from vecserve_export.melspectrogram import LogMelSpectrogram
 from vecserve_export.plan import Case, Feeds, Plan, TowerPlan
-from vecserve_server.repository.manifest import AudioInput, Output, Pooling, Tower
+from vecserve_server.repository.manifest import (
+    AudioInput,
+    Output,
+    Pooling,
+    Tower,
+)
 
 # A row is 30 s of sound and costs a CPU about a second.
 _MAX_BATCH_ROWS = 2

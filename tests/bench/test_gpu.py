@@ -13,7 +13,9 @@ import torch
 
 from benchmarks.gpu import subject
 from benchmarks.gpu.workloads import WORKLOADS
-from tests.conftest import ROOT
+from tests.conftest import (
+    ROOT,
+)
 
 MINILM = "all-MiniLM-L6-v2"
 TIMEOUT_S = 300

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import (
+    ROOT,
+)
 
 MINILM = "all-MiniLM-L6-v2"
 TEXTS = 12

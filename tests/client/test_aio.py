@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.server_process import ServerProcess
+from tests.support.server_process import (
+    ServerProcess,
+)
 from vecserve import (
     AsyncClient,
     Client,

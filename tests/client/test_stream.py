@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.server_process import ServerProcess
+from tests.support.server_process import (
+    ServerProcess,
+)
 from vecserve import Client, Image, Item, ServerUnavailable
 
 TEXT = "all-MiniLM-L6-v2"

@@ -6,7 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.examples.programs import EXAMPLES, Example, need_tools
+from tests.examples.programs import (
+    EXAMPLES,
+    Example,
+    need_tools,
+)
 from vecserve import Client
 
 ROOT = EXAMPLES.parent

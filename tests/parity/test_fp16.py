@@ -13,7 +13,9 @@ from tests.parity.minilm import (
     export,
     sts_pairs,
 )
-from tests.server_process import ServerProcess
+from tests.support.server_process import (
+    ServerProcess,
+)
 from vecserve import Client
 
 

@@ -11,7 +11,9 @@ import pytest
 import soundfile
 from transformers import WhisperFeatureExtractor
 
-from tests.conftest import ROOT
+from tests.conftest import (
+    ROOT,
+)
 from vecserve_export import samples
 from vecserve_export.request import Request
 from vecserve_export.weights import obtain
