@@ -17,8 +17,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.house import Bar, House
-from benchmarks.scenarios import footprint, manners, scheduler, streams, tensors
+from benchmarks.context import Bar, House
+from benchmarks.scenarios import contention, footprint, scheduler, streams, tensors
 from benchmarks.servers import ROOT, StartError
 from vecserve.bench.environment import stamp
 from vecserve.bench.measure import Plan
@@ -39,8 +39,8 @@ SCENARIOS: dict[str, Callable[[House], None]] = {
     "text": streams.text,
     "images": streams.images,
     "audio": streams.audio,
-    "interference": manners.interference,
-    "overload": manners.overload,
+    "interference": contention.interference,
+    "overload": contention.overload,
 }
 
 

@@ -22,12 +22,12 @@ import torch
 import typer
 from rich.console import Console
 
-from benchmarks.gpu import compiled, in_process, limit, report, served, subject
-from benchmarks.gpu.in_process import MIN_COSINE
-from benchmarks.gpu.limit import Rates
+from benchmarks.gpu import model, onnxruntime, report, roofline, server, torch_compiled
+from benchmarks.gpu.model import Subject
+from benchmarks.gpu.onnxruntime import MIN_COSINE
+from benchmarks.gpu.profile import CARD, DRY_RUN, Size
 from benchmarks.gpu.report import Measured
-from benchmarks.gpu.size import CARD, DRY_RUN, Size
-from benchmarks.gpu.subject import Subject
+from benchmarks.gpu.roofline import Rates
 from benchmarks.gpu.workloads import WORKLOADS, Workload
 from benchmarks.servers import ROOT, StartError
 from vecserve.bench.environment import stamp
@@ -110,27 +110,27 @@ def _measure(
     def show(what: str) -> None:
         console.print(f"[dim]{what}[/]")
 
-    subject.export({one.model for one in workloads}, models, size.precision)
-    at_best = limit.rates(size)
+    model.export({one.model for one in workloads}, models, size.precision)
+    at_best = roofline.rates(size)
     found = []
     for workload in workloads:
         show(f"{workload.name}: in process")
-        found.append(_in_process(subject.load(workload, models, size.precision), size, at_best))
-    with served.serve(models, size) as server:
+        found.append(_in_process(model.load(workload, models, size.precision), size, at_best))
+    with server.serve(models, size) as serving:
         for one in found:
             workload, bundle = one.subject.workload, one.subject.manifest.name
             show(f"{workload.name}: served")
-            one.served += served.each(server, workload, bundle, size, show)
+            one.served += server.each(serving, workload, bundle, size, show)
     return found, at_best
 
 
 def _in_process(own: Subject, size: Size, at_best: Rates) -> Measured:
-    runtime = in_process.Runtime(own, size)
+    runtime = onnxruntime.Runtime(own, size)
     cosine = runtime.worst_cosine(own)
-    best = in_process.measure(runtime, own, size)
-    module = compiled.module_for(own, size)
+    best = onnxruntime.measure(runtime, own, size)
+    module = torch_compiled.module_for(own, size)
     alike = compare(
-        compiled.runner(module, own, best.rows, size)(),
+        torch_compiled.runner(module, own, best.rows, size)(),
         runtime.run(runtime.bind(own.feeds(best.rows))),
     ).min_cosine
     # Not min(): it would drop a NaN.
@@ -144,8 +144,8 @@ def _in_process(own: Subject, size: Size, at_best: Rates) -> Measured:
         cosine,
         alike,
         best,
-        compiled.measure(module, own, best.rows, size),
-        limit.limit(own, best.rows, size, at_best),
+        torch_compiled.measure(module, own, best.rows, size),
+        roofline.limit(own, best.rows, size, at_best),
     )
 
 

@@ -10,9 +10,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.gpu.limit import Limit
-from benchmarks.gpu.served import Served
-from benchmarks.gpu.subject import Subject
+from benchmarks.gpu.model import Subject
+from benchmarks.gpu.roofline import Limit
+from benchmarks.gpu.server import Served
 from benchmarks.gpu.timing import Timed
 
 _WIDTH = 400

@@ -33,8 +33,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.mlperf.bench import Bench, Options
 from benchmarks.mlperf.loadgen import RunError
+from benchmarks.mlperf.scenarios import Bench, Options
 from benchmarks.servers import ROOT, Ours, StartError
 from vecserve import Client, Image, VecserveError
 from vecserve.bench.environment import stamp

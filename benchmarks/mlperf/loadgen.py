@@ -11,8 +11,8 @@ from typing import Any
 import mlperf_loadgen
 import numpy as np
 
-from benchmarks.mlperf.asking import Ask
-from benchmarks.mlperf.desk import Desk, Sample, Vector
+from benchmarks.mlperf.ledger import Desk, Sample, Vector
+from benchmarks.mlperf.sut import Ask
 
 _GLANCE_S = 0.2
 _KEPT = ("result_", "early_stopping_", "effective_", "loadgen_version", "num_")

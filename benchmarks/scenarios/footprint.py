@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-from benchmarks.house import MINILM, House
+from benchmarks.context import MINILM, House
 from benchmarks.servers import ROOT, Ours
 from vecserve.bench.processes import pss_mb
 
@@ -25,7 +25,7 @@ def memory(house: House) -> None:
             pass
         with Ours(repository, *flags) as server:
             ours = pss_mb(server.pid)
-    script = str(ROOT / "benchmarks" / "bare_session.py")
+    script = str(ROOT / "benchmarks" / "baselines" / "bare_session.py")
     graph = str(house.bundle(MINILM) / "text.onnx")
     bare = float(_output([sys.executable, script, graph]))
     house.note(f"PSS: our server with MiniLM ready {ours:.0f} MiB, a bare session {bare:.0f} MiB")

@@ -5,7 +5,7 @@ from itertools import cycle
 from random import Random
 from statistics import median
 
-from benchmarks.house import House
+from benchmarks.context import House
 from vecserve_server.scheduling.cost import CostModel, Sample
 from vecserve_server.scheduling.entry import BatchLimits, Entry, Queue, Terms
 from vecserve_server.scheduling.scheduler import Scheduler

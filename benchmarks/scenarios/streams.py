@@ -3,7 +3,7 @@
 from dataclasses import replace
 from os.path import relpath
 
-from benchmarks.house import MINILM, House, throughput
+from benchmarks.context import MINILM, House, throughput
 from benchmarks.servers import ROOT
 from vecserve.bench.load import Load
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.house import MINILM, House, p50, p99, part_of, precision_of, throughput
+from benchmarks.context import MINILM, House, p50, p99, part_of, precision_of, throughput
 from benchmarks.servers import ours_in_openvino
 from vecserve.bench.load import Load
 from vecserve.bench.measure import Case

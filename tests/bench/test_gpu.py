@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 import torch
 
-from benchmarks.gpu import subject
+from benchmarks.gpu import model
 from benchmarks.gpu.workloads import WORKLOADS
 from tests.conftest import ROOT
 
@@ -80,7 +80,7 @@ def test_without_a_card_it_refuses() -> None:
 @pytest.mark.parametrize("name", ["minilm-16", "resnet", "clip-b32", "whisper"])
 def test_modules_run_wherever_their_inputs_are(name: str, repository: Path) -> None:
     # PyTorch's device without memory refuses what a card would: a tensor left on the CPU.
-    own = subject.load(WORKLOADS[name], repository, "fp32")
+    own = model.load(WORKLOADS[name], repository, "fp32")
     module = copy.deepcopy(own.tower.module).to("meta")
     inputs = [torch.from_numpy(feed).to("meta") for feed in own.feeds(2).values()]
     with torch.inference_mode():

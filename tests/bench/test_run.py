@@ -87,7 +87,7 @@ def test_server_processes_are_accounted_for(
 
 
 def test_in_process_runtime_is_a_target(bench: Bench, server_address: str) -> None:
-    limit = f"limit=exec:{sys.executable} benchmarks/in_process.py models/{MINILM}"
+    limit = f"limit=exec:{sys.executable} benchmarks/baselines/in_process.py models/{MINILM}"
     done = bench(
         *("run", "-t", f"ours=typed:{server_address}/{MINILM}", "-t", limit),
         *("--concurrency", "1", "--reference", "limit", *SHORT),

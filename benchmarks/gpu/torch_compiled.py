@@ -12,8 +12,8 @@ import numpy.typing as npt
 import torch
 from transformers import PreTrainedModel
 
-from benchmarks.gpu.size import Size
-from benchmarks.gpu.subject import Subject
+from benchmarks.gpu.model import Subject
+from benchmarks.gpu.profile import Size
 from benchmarks.gpu.timing import Timed, timed
 
 MATRICES = (torch.nn.Linear, torch.nn.Conv1d, torch.nn.Conv2d)

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from urllib.request import urlopen
 
-from benchmarks.house import MINILM, House, p50, p99, part_of, throughput
+from benchmarks.context import MINILM, House, p50, p99, part_of, throughput
 from vecserve.bench.load import Load
 
 # A sentence a second would need minutes for a p99; this many leave the server as idle.

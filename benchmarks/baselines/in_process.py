@@ -1,6 +1,7 @@
 """The limit: ONNX Runtime in a process of its own, without a server, as a bench target.
 
-    vecserve bench run -t 'limit=exec:python benchmarks/in_process.py models/all-MiniLM-L6-v2'
+    script=benchmarks/baselines/in_process.py
+    vecserve bench run -t "limit=exec:python $script models/all-MiniLM-L6-v2"
 
 With --raw an item starts as a text or a file and is prepared by the server's own
 pipelines first; without, as token ids. It speaks `vecserve.bench.worker`'s protocol,

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
-from benchmarks.gpu.size import Size
+from benchmarks.context import p50, p99, throughput
+from benchmarks.gpu.profile import Size
 from benchmarks.gpu.utilisation import Utilisation
 from benchmarks.gpu.workloads import Workload
-from benchmarks.house import p50, p99, throughput
 from benchmarks.servers import ROOT, Ours
 from vecserve.bench.load import Load
 from vecserve.bench.measure import Case, Part, measure

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.mlperf.desk import Vector
+from benchmarks.mlperf.ledger import Vector
 from benchmarks.mlperf.loadgen import RunError
 
 LEAST_COSINE = 0.99999

@@ -92,7 +92,7 @@ class House:
 
     def limit(self, model: str, *flags: str) -> Target:
         """Return in-process ONNX Runtime as a target."""
-        script = ROOT / "benchmarks" / "in_process.py"
+        script = ROOT / "benchmarks" / "baselines" / "in_process.py"
         command = [sys.executable, str(script), str(self.bundle(model)), *flags]
         return Target("limit", "exec", shlex.join(command))
 

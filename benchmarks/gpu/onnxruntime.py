@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from benchmarks.gpu.size import Size
-from benchmarks.gpu.subject import Subject
+from benchmarks.gpu.model import Subject
+from benchmarks.gpu.profile import Size
 from benchmarks.gpu.timing import Timed, timed
 from vecserve_export.plan import Feeds
 from vecserve_export.verify import compare

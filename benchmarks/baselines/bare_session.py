@@ -1,6 +1,6 @@
 """Prints the PSS, in MiB, of ONNX Runtime with one graph that has run once, and nothing else.
 
-python benchmarks/bare_session.py models/all-MiniLM-L6-v2/1/text.onnx
+python benchmarks/baselines/bare_session.py models/all-MiniLM-L6-v2/1/text.onnx
 """
 
 import sys

@@ -7,10 +7,10 @@ from typing import Literal
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.gpu.compiled import MATRICES
-from benchmarks.gpu.size import Size
-from benchmarks.gpu.subject import Subject
+from benchmarks.gpu.model import Subject
+from benchmarks.gpu.profile import Size
 from benchmarks.gpu.timing import timed
+from benchmarks.gpu.torch_compiled import MATRICES
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from contextlib import closing, contextmanager
 
 from anyio.from_thread import start_blocking_portal
 
-from benchmarks.mlperf.desk import Desk, Sample
+from benchmarks.mlperf.ledger import Desk, Sample
 from vecserve import AsyncClient, Client
 
 Ask = Callable[[Sequence[Sample], Desk], None]

@@ -8,10 +8,10 @@ from typing import Any
 
 import mlperf_loadgen
 
-from benchmarks.mlperf.asking import as_they_come, on_one_stream, one_by_one
-from benchmarks.mlperf.desk import Desk, Vector
+from benchmarks.mlperf.accuracy import compare
+from benchmarks.mlperf.ledger import Desk, Vector
 from benchmarks.mlperf.loadgen import RunError, answers, figures, run, verdict
-from benchmarks.mlperf.truth import compare
+from benchmarks.mlperf.sut import as_they_come, on_one_stream, one_by_one
 
 ASKING = {"SingleStream": one_by_one, "Offline": on_one_stream, "Server": as_they_come}
 
