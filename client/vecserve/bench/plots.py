@@ -1,4 +1,4 @@
-"""Latency against throughput, as a PNG and as one HTML page that needs nothing else."""
+"""Plot of latency against throughput, as a PNG and on one self-contained HTML page."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -21,16 +21,16 @@ body {{ font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 72em
 svg {{ width: 100%; height: auto }}
 table {{ border-collapse: collapse; margin: 1em 0; font-variant-numeric: tabular-nums }}
 td, th {{ padding: .2em .8em; text-align: right; border-bottom: 1px solid #ddd }}
-td:nth-child(-n+3), th:nth-child(-n+3), .stamp td {{ text-align: left }}
+td:nth-child(-n+3), th:nth-child(-n+3), .environment td {{ text-align: left }}
 </style>
 <h1>vecserve bench</h1>
 {plot}
 <table><tr>{headings}</tr>
 {rows}
 </table>
-<h2>Where and when</h2>
-<table class="stamp">
-{stamp}
+<h2>Environment</h2>
+<table class="environment">
+{environment}
 </table>
 </html>
 """
@@ -125,16 +125,16 @@ def _page(measured: Mapping[str, Any], svg: str) -> str:
             str(sum(one["errors"].values())),
         )
         rows.append("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>")
-    stamp = (
+    environment = (
         f"<tr><td>{escape(name)}</td><td>{escape(_words(value))}</td></tr>"
         for name, value in measured["environment"].items()
     )
     return _PAGE.format(
-        # What comes before the root is for files of their own.
+        # The XML prologue has no place inside HTML.
         plot=svg[svg.index("<svg") :],
         headings="".join(f"<th>{heading}</th>" for heading in headings),
         rows="\n".join(rows),
-        stamp="\n".join(stamp),
+        environment="\n".join(environment),
     )
 
 
