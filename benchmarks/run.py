@@ -9,6 +9,7 @@ plot and an HTML page; the page is not committed.
 """
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -107,8 +108,17 @@ def main(
     output.parent.mkdir(parents=True, exist_ok=True)
     write(output, measured)
     if context.results:
-        draw(measured, output.with_suffix(""))
+        draw(measured, output.with_suffix(""), _comparisons(context.results))
     console.print(f"wrote {output}")
+
+
+def _comparisons(results: Sequence[dict[str, Any]]) -> set[str] | None:
+    """Return the titles with several targets at several load levels; None (all) without any."""
+    targets, levels = defaultdict(set), defaultdict(set)
+    for one in results:
+        targets[one["title"]].add(one["target"])
+        levels[one["title"]].add(one["pressure"])
+    return {title for title in targets if len(targets[title]) > 1 < len(levels[title])} or None
 
 
 def _threshold_table(thresholds: Sequence[Threshold]) -> Table:

@@ -81,7 +81,7 @@ def recommended(context: BenchContext) -> None:
     context.note(parity.split(": ", 1)[1])
     target = Target(VECSERVE, "oip", f"{server.address}/{MINILM}.text")
     for title, load, of_peer in (("16 tokens", SHORT, 1.4), ("3-209 tokens", MIXED, 2.2)):
-        title = f"bfloat16, {title}"
+        title = f"bfloat16 (others fp32), {title}"
         loads = [replace(load, concurrency=callers) for callers in (8, 32)]
         cases = _measure(context, title, target, MINILM, loads, pid=server.pid)
         _check_peers(context, title, cases, of_peer=of_peer)
