@@ -14,6 +14,7 @@ from tests.conftest import ROOT
 from vecserve import Client
 from vecserve.bench import processes
 from vecserve.bench.load import Load, RoundSpec
+from vecserve.bench.plots import draw
 from vecserve.bench.statistics import Estimate, percentile
 from vecserve.bench.workload import lengths, texts, token_ids
 
@@ -95,3 +96,12 @@ def test_make_bench_reports_its_thresholds(tmp_path: Path) -> None:
     measured = json.loads(output.read_text())
     assert [one["threshold"] for one in measured["thresholds"]] == ["<= 20 us", "<= 20 us"]
     assert all(one["met"] == (one["measured"] <= 20) for one in measured["thresholds"])
+
+
+def test_committed_results_draw_and_the_page_has_all_of_them(tmp_path: Path) -> None:
+    path = ROOT / "benchmarks" / "results" / "epyc-2-cores.json"
+    measured = json.loads(path.read_text())
+    _, page = draw(measured, tmp_path, titles={"16 tokens", "3-209 tokens"})
+    html = page.read_text()
+    assert html.count('<g id="axes_') == 2
+    assert html.count("<tr><td>") == len(measured["results"]) + len(measured["environment"])
