@@ -1,6 +1,6 @@
-"""Prints the PSS, in MiB, of ONNX Runtime with one graph that has run once, and nothing else.
+"""Memory of a bare ONNX Runtime session: prints the PSS, in MiB, after one run of a graph.
 
-python benchmarks/bare_session.py models/all-MiniLM-L6-v2/1/text.onnx
+python benchmarks/baselines/bare_session.py models/all-MiniLM-L6-v2/1/text.onnx
 """
 
 import sys
@@ -11,7 +11,7 @@ import onnxruntime as ort
 
 
 def main(graph: str) -> None:
-    """Run 16 tokens, as the first request of a server would be, and print the memory."""
+    """Run 16 tokens, as a server's first request would, and print the memory."""
     session = ort.InferenceSession(graph, providers=["CPUExecutionProvider"])
     ids = np.full((1, 16), 2000, np.int64)
     session.run(None, {"input_ids": ids, "attention_mask": np.ones_like(ids)})

@@ -1,4 +1,4 @@
-"""One graph of a model: exported, as PyTorch has it, and rows for both."""
+"""Model under test: its ONNX graph, its PyTorch module, and input rows for both."""
 
 import subprocess
 import sys
@@ -27,8 +27,8 @@ _CACHE = ROOT / ".cache" / "vecserve"
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
-    """A workload's graph: the bundle in `folder`, and `tower`, whose module is unconverted."""
+class ModelUnderTest:
+    """A workload's graph: the bundle in `folder`, and `tower`, with the PyTorch module."""
 
     workload: Workload
     folder: Path
@@ -42,12 +42,12 @@ class Subject:
 
     @property
     def output(self) -> int:
-        """Which of the graph's outputs is measured: the first that is a vector an item."""
+        """Index of the output that is measured: the first with one vector an item."""
         poolings = [output.pooling is Pooling.NONE for output in self.tower.tower.outputs]
         return poolings.index(False)
 
     def feeds(self, rows: int) -> Feeds:
-        """Return inputs of `rows` rows: tokens, or an input of the exporter's over and over."""
+        """Return inputs of `rows` rows: tokens, or an input of the exporter's repeated."""
         if self.workload.kind == "text":
             length = self.workload.tokens
             ids = np.array(token_ids(Load(tokens=(length, length)), rows), np.int64)
@@ -57,7 +57,7 @@ class Subject:
 
 
 def export(models: set[str], repository: Path, precision: str) -> None:
-    """Export models, those there already excepted; without weights, random ones do.
+    """Export the models that `repository` lacks; those without weights get random ones.
 
     Speed does not depend on them. Raises subprocess.CalledProcessError.
     """
@@ -66,14 +66,14 @@ def export(models: set[str], repository: Path, precision: str) -> None:
     subprocess.run([*command, *options], check=True)
 
 
-def load(workload: Workload, repository: Path, precision: str) -> Subject:
-    """Read a workload's bundle, and its model anew from where the bundle has it from."""
+def load(workload: Workload, repository: Path, precision: str) -> ModelUnderTest:
+    """Read a workload's bundle, and its PyTorch module from the bundle's source."""
     name = workload.model if precision == "fp32" else f"{workload.model}-{precision}"
     folder = repository / name / "1"
     manifest = Manifest.model_validate_json((folder / MANIFEST_FILE).read_bytes())
     plan = _plan(workload.model, manifest.source.kind)
     (tower,) = [one for one in plan.towers if one.tower.input.kind == workload.kind]
-    return Subject(workload, folder, manifest, tower)
+    return ModelUnderTest(workload, folder, manifest, tower)
 
 
 @cache

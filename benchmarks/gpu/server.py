@@ -1,4 +1,4 @@
-"""(c) Our server: batches of items on streams, from client processes of their own."""
+"""vecserve (c): batches of items on streams, from client processes of their own."""
 
 import os
 from collections import Counter
@@ -10,31 +10,31 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
-from benchmarks.gpu.size import Size
+from benchmarks.context import p50, p99, throughput
+from benchmarks.gpu.profile import Profile
 from benchmarks.gpu.utilisation import Utilisation
 from benchmarks.gpu.workloads import Workload
-from benchmarks.house import p50, p99, throughput
-from benchmarks.servers import ROOT, Ours
+from benchmarks.servers import ROOT, VecserveServer
 from vecserve.bench.load import Load
 from vecserve.bench.measure import Case, Part, measure
 from vecserve.bench.targets import BenchError, Target
 from vecserve.bench.workers import open_workers
 
-# Messages of a stream on their way at a time: one is computed while the next one travels.
+# Messages in flight on a stream: one is computed while the next one travels.
 _IN_FLIGHT = 2
 # Clients must keep a card busy, and leave the server cores to decode and prepare on.
 _CLIENTS = max((os.cpu_count() or 1) // 4, 1)
-# More different messages than are on their way: a client holds them all.
+# Distinct messages beyond those in flight: a client holds them all.
 _SPARE_MESSAGES = 32
 _JPEG_SIZE = (500, 375)
 _DATA = ROOT / "examples" / "data"
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
+class ServerFigures:
     """`streams` at a time, each of messages of `items`; latencies are of a message.
 
-    `errors` counts items by code, or by what was said where nothing could be measured.
+    `errors` counts items by code, or by the message where nothing could be measured.
     """
 
     items: int
@@ -46,24 +46,28 @@ class Served:
     errors: dict[str, int]
 
 
-def serve(repository: Path, size: Size) -> Ours:
-    """Return our server, which refuses to start where not every model runs on the device."""
-    if size.provider == "cpu":
-        return Ours(repository, "--provider", "cpu")
-    return Ours(repository, "--require-provider", size.provider)
+def start(repository: Path, profile: Profile) -> VecserveServer:
+    """Return a server that refuses to start unless every model runs on the device."""
+    if profile.provider == "cpu":
+        return VecserveServer(repository, "--provider", "cpu")
+    return VecserveServer(repository, "--require-provider", profile.provider)
 
 
-def each(
-    server: Ours, workload: Workload, bundle: str, size: Size, show: Callable[[str], None]
-) -> Iterator[Served]:
-    """Measure every number of items on every number of streams."""
+def measure_all(
+    server: VecserveServer,
+    workload: Workload,
+    bundle: str,
+    profile: Profile,
+    show: Callable[[str], None],
+) -> Iterator[ServerFigures]:
+    """Yield the figures of each number of items on each number of streams."""
     where = f"{server.address}/{bundle}"
-    target = Target("ours", "typed", where)
+    target = Target("vecserve", "typed", where)
     if workload.tensors:
-        target = Target("ours", "oip", f"{where}.{workload.kind}")
+        target = Target("vecserve", "oip", f"{where}.{workload.kind}")
     files = () if workload.tensors or workload.tokens else _files(workload)
-    for items in size.items:
-        for streams in size.streams:
+    for items in profile.items:
+        for streams in profile.streams:
             load = Load(
                 tokens=(workload.tokens, workload.tokens),
                 files=files,
@@ -74,20 +78,22 @@ def each(
                 pool=streams * _IN_FLIGHT + _SPARE_MESSAGES,
             )
             try:
-                yield _measure(target, load, size, show)
+                yield _measure(target, load, profile, show)
             except BenchError as error:
-                # One load that is refused must not cost the figures of all others.
-                yield Served(items, streams, nan, nan, nan, None, {str(error): items})
+                # A refused load must not lose the figures of the others.
+                yield ServerFigures(items, streams, nan, nan, nan, None, {str(error): items})
 
 
-def _measure(target: Target, load: Load, size: Size, show: Callable[[str], None]) -> Served:
+def _measure(
+    target: Target, load: Load, profile: Profile, show: Callable[[str], None]
+) -> ServerFigures:
     part = Part(target.name, load)
     with (
         open_workers([target], min(_CLIENTS, load.concurrency)) as workers,
-        Utilisation(size.device) as card,
+        Utilisation(profile.device) as card,
     ):
-        measure([Case("", (part,))], workers, {}, size.plan, show)
-    return Served(
+        measure([Case("", (part,))], workers, {}, profile.plan, show)
+    return ServerFigures(
         items=load.items,
         streams=load.concurrency,
         items_per_s=throughput(part),

@@ -1,11 +1,11 @@
-"""Whether the answers that LoadGen got are those of `client.embed`."""
+"""Accuracy of LoadGen's answers: their cosine to those of `client.embed`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.mlperf.desk import Vector
+from benchmarks.mlperf.ledger import Vector
 from benchmarks.mlperf.loadgen import RunError
 
 LEAST_COSINE = 0.99999
@@ -13,14 +13,14 @@ LEAST_COSINE = 0.99999
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """What a run for accuracy showed."""
+    """Result of a run for accuracy."""
 
     answers: int
-    """In LoadGen's log: one an item."""
+    """Number of answers in LoadGen's log: one an item."""
     least_cosine: float
-    """Of an answer to `client.embed` of the same item."""
+    """Least cosine of an answer to `client.embed` of the same item."""
     nearest_other: float
-    """The greatest cosine of two different items: a mix-up of any two shows."""
+    """Greatest cosine of two different items; below `LEAST_COSINE`, so that a mix-up shows."""
 
 
 def compare(answers: Sequence[tuple[int, Vector]], expected: Vector) -> Accuracy:
@@ -47,6 +47,6 @@ def compare(answers: Sequence[tuple[int, Vector]], expected: Vector) -> Accuracy
 
 
 def _unit(rows: Vector) -> Vector:
-    wide = rows.astype(np.float64)
-    unit: Vector = wide / np.linalg.norm(wide, axis=1, keepdims=True)
+    doubles = rows.astype(np.float64)
+    unit: Vector = doubles / np.linalg.norm(doubles, axis=1, keepdims=True)
     return unit

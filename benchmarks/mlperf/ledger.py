@@ -1,4 +1,4 @@
-"""Where LoadGen's samples come in and their vectors go out."""
+"""Ledger of LoadGen's samples: issued, answered, failed."""
 
 import threading
 from collections.abc import Sequence
@@ -14,17 +14,17 @@ Vector = npt.NDArray[np.floating[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """LoadGen's name for one question, and the item it asks for."""
+    """One LoadGen sample: its id, and the index of its item."""
 
     id: int
     index: int
 
 
-class Desk:
-    """The account of one run: every sample is answered once, or the run has failed.
+class Ledger:
+    """The samples of one run: each is answered once, or the run has failed.
 
     LoadGen waits for ever for an answer that does not come, and crashes on a
-    second one, so it is we who count. Threads may share it.
+    second one, hence this count. Thread-safe.
     """
 
     def __init__(self) -> None:
@@ -34,14 +34,14 @@ class Desk:
         self._open: set[int] = set()
         self._lock = threading.Lock()
 
-    def take(self, samples: Sequence[Sample]) -> None:
-        """Note what LoadGen issued."""
+    def issue(self, samples: Sequence[Sample]) -> None:
+        """Enter samples that LoadGen issued."""
         with self._lock:
             self.issued += len(samples)
             self._open.update(sample.id for sample in samples)
 
-    def answer(self, sample: Sample, vector: Vector) -> None:
-        """Hand LoadGen a sample's vector. Raises RuntimeError if it has one already."""
+    def complete(self, sample: Sample, vector: Vector) -> None:
+        """Give LoadGen a sample's vector. Raises RuntimeError if it has one already."""
         with self._lock:
             if sample.id not in self._open:
                 raise RuntimeError(f"item {sample.index} was answered twice")
@@ -49,10 +49,10 @@ class Desk:
             self.answered += 1
         data = np.ascontiguousarray(vector)
         response = mlperf_loadgen.QuerySampleResponse(sample.id, data.ctypes.data, data.nbytes)
-        # Copies the vector, if LoadGen wants it.
+        # Copies the vector when LoadGen logs it.
         mlperf_loadgen.QuerySamplesComplete([response])
 
     def fail(self, error: BaseException) -> None:
-        """Keep the first failure: the run has no result."""
+        """Keep the first failure; the run then has no result."""
         with self._lock:
             self.failure = self.failure or error

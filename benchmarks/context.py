@@ -1,4 +1,4 @@
-"""What the scenarios share: servers, targets, the plan, and what was found."""
+"""Context of a benchmark run: servers, targets, the plan, thresholds and results."""
 
 import json
 import shlex
@@ -14,7 +14,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from benchmarks.servers import PEERS, ROOT, Ours, Peer, has_oip
+from benchmarks.servers import PEERS, ROOT, Peer, VecserveServer, has_oip
 from vecserve.bench.load import Load
 from vecserve.bench.measure import Case, Part, Plan, measure
 from vecserve.bench.report import results, table
@@ -23,51 +23,53 @@ from vecserve.bench.targets import Target
 from vecserve.bench.workers import open_workers
 
 MINILM = "all-MiniLM-L6-v2"
+VECSERVE, IN_PROCESS = "vecserve", "in-process"
+"""Names of the targets that every run has: our server, and ONNX Runtime without one."""
 
 Relation = Literal["<=", ">="]
 
 
 @dataclass(frozen=True, slots=True)
-class Bar:
-    """What the issue asks for, and what was measured."""
+class Threshold:
+    """A requirement on one figure: what was measured, and the `limit` to keep to, in `unit`."""
 
     what: str
     measured: float
     relation: Relation
-    bar: float
+    limit: float
     unit: str = ""
 
     @property
     def met(self) -> bool:
-        """Whether it is reached."""
+        """Whether the measured value keeps to the limit."""
         if self.relation == "<=":
-            return self.measured <= self.bar
-        return self.measured >= self.bar
+            return self.measured <= self.limit
+        return self.measured >= self.limit
 
 
 @dataclass(slots=True)
-class House:
-    """One run of `make bench`. Servers start when first asked for, and end with `servers`."""
+class BenchContext:
+    """One run of `make bench`. Servers start at first use, and end with the stack `servers`."""
 
     plan: Plan
     models: Path
     with_peers: bool
     console: Console
     servers: ExitStack
-    bars: list[Bar] = field(default_factory=list)
+    thresholds: list[Threshold] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    found: list[dict[str, Any]] = field(default_factory=list)
-    _ours: Ours | None = None
+    results: list[dict[str, Any]] = field(default_factory=list)
+    _server: VecserveServer | None = None
     _peers: dict[Path, list[Peer]] = field(default_factory=dict)
 
-    def ours(self) -> Ours:
+    def server(self) -> VecserveServer:
         """Return our server, with every bundle of the repository."""
-        if self._ours is None:
-            self._ours = self.servers.enter_context(Ours(self.models))
-        return self._ours
+        if self._server is None:
+            self._server = self.servers.enter_context(VecserveServer(self.models))
+        return self._server
 
     def peers(self, graph: Path) -> list[Peer]:
-        """Return the peers, serving `graph`; none unless they were asked for."""
+        """Return the peers, serving `graph`; none without --peers."""
         if not self.with_peers:
             return []
         if graph not in self._peers:
@@ -79,22 +81,22 @@ class House:
         folders = (self.models / model).glob("*/manifest.json")
         return max(folders, key=lambda path: int(path.parent.name)).parent
 
-    def tensors(self, model: str) -> Target | None:
+    def oip(self, model: str) -> Target | None:
         """Return our server as an OIP target for a model's text graph, if it speaks OIP."""
-        if not has_oip(self.ours().address):
-            self.note("our server speaks no OIP here: tensors were sent as text over the typed API")
+        if not has_oip(self.server().address):
+            self.note("the server has no OIP service: texts were sent over the typed API instead")
             return None
-        return Target("ours", "oip", f"{self.ours().address}/{model}.text")
+        return Target(VECSERVE, "oip", f"{self.server().address}/{model}.text")
 
-    def typed(self, model: str, name: str = "ours") -> Target:
+    def typed(self, model: str, name: str = VECSERVE) -> Target:
         """Return our server as a typed target."""
-        return Target(name, "typed", f"{self.ours().address}/{model}")
+        return Target(name, "typed", f"{self.server().address}/{model}")
 
-    def limit(self, model: str, *flags: str) -> Target:
-        """Return in-process ONNX Runtime as a target."""
-        script = ROOT / "benchmarks" / "in_process.py"
+    def in_process(self, model: str, *flags: str) -> Target:
+        """Return ONNX Runtime in a process of its own as a target."""
+        script = ROOT / "benchmarks" / "baselines" / "in_process.py"
         command = [sys.executable, str(script), str(self.bundle(model)), *flags]
-        return Target("limit", "exec", shlex.join(command))
+        return Target(IN_PROCESS, "exec", shlex.join(command))
 
     def measure(
         self,
@@ -103,7 +105,7 @@ class House:
         *,
         pids: Mapping[str, int] | None = None,
         plan: Plan | None = None,
-        reference: str | None = "limit",
+        reference: str | None = IN_PROCESS,
     ) -> list[Case]:
         """Measure; each of `pairs` holds the targets and loads that run at the same time."""
         plan = plan or self.plan
@@ -112,8 +114,8 @@ class House:
         ]
         targets = {target.name: target for parts in pairs for target, _ in parts}
         known = dict(pids or {})
-        if self._ours is not None:
-            known.setdefault("ours", self._ours.pid)
+        if self._server is not None:
+            known.setdefault(VECSERVE, self._server.pid)
         known = {name: pid for name, pid in known.items() if name in targets}
         with (
             open_workers(targets.values(), 1) as workers,
@@ -126,17 +128,17 @@ class House:
             measure(cases, workers, known, plan, show)
         self.console.print(table(cases, reference))
         self.console.print()
-        self.found += results(cases, plan, {})["results"]
+        self.results += results(cases, plan, {})["results"]
         return cases
 
-    def bar(
-        self, what: str, measured: float, relation: Relation, bar: float, unit: str = ""
+    def check(
+        self, what: str, measured: float, relation: Relation, limit: float, unit: str = ""
     ) -> None:
-        """Note a figure beside its bar."""
-        self.bars.append(Bar(what, measured, relation, bar, unit))
+        """Record a figure beside its threshold."""
+        self.thresholds.append(Threshold(what, measured, relation, limit, unit))
 
     def note(self, text: str) -> None:
-        """Note, once, what a reader must know."""
+        """Record and print a remark, each text once."""
         if text not in self.notes:
             self.notes.append(text)
             self.console.print(f"[bold yellow]note:[/] {text}")
@@ -148,7 +150,7 @@ def precision_of(bundle: Path) -> str:
 
 
 def part_of(cases: Sequence[Case], target: str, pressure: str) -> Part:
-    """Return the one part of a target under a pressure such as c8."""
+    """Return the one unary part of a target at a load level such as c8."""
     (found,) = (
         part
         for case in cases

@@ -1,14 +1,15 @@
-"""The limit: ONNX Runtime in a process of its own, without a server, as a bench target.
+"""ONNX Runtime in a process of its own, without a server: the `in-process` target of the bench.
 
-    vecserve bench run -t 'limit=exec:python benchmarks/in_process.py models/all-MiniLM-L6-v2'
+    script=benchmarks/baselines/in_process.py
+    vecserve bench run -t "in-process=exec:python $script models/all-MiniLM-L6-v2"
 
 With --raw an item starts as a text or a file and is prepared by the server's own
 pipelines first; without, as token ids. It speaks `vecserve.bench.worker`'s protocol,
-closed loops only. What is fastest is found first, by trying each way for TRIAL_S; the
-round's note says which it was. The ways: one item at a time, as many as there are
-callers, half as many, or sorted by length in eights (all items known beforehand); on one
-session of all cores, its threads spinning, or on as many 1-thread sessions. A load of
-one caller runs one item at a time.
+closed loops only. The fastest layout of sessions and batches is found first, by trying
+each for TRIAL_S; the round's note names it. The layouts: one item at a time, as many as
+there are callers, half as many, or sorted by length in eights (all items known
+beforehand); on one session of all cores, its threads spinning, or on as many 1-thread
+sessions. A load of one caller runs one item at a time.
 """
 
 import argparse
@@ -26,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from vecserve.bench.load import POOL_MESSAGES, Load, Turn
+from vecserve.bench.load import POOL_MESSAGES, Load, RoundSpec
 from vecserve.bench.samples import Samples
 from vecserve.bench.targets import BenchError
 from vecserve.bench.workload import texts, token_ids
@@ -50,18 +51,18 @@ from vecserve_server.repository.manifest import (
 )
 
 TRIAL_S = 0.8
-TRIAL_TURNS = 2
+TRIAL_ROUNDS = 2
 SORTED_ROWS = 8
 MAX_ROWS, MAX_FILE_ROWS = 32, 4
 CORES = os.cpu_count() or 1
 
 Feeds = dict[str, npt.NDArray[np.generic]]
-Maker = Callable[[], Row]
+RowFactory = Callable[[], Row]
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
-    """How to run: `sessions` side by side of `threads` each, `rows` a batch."""
+class SessionLayout:
+    """Sessions and batches: `sessions` in parallel of `threads` each, `rows` a batch."""
 
     sessions: int
     threads: int
@@ -73,22 +74,22 @@ class Way:
         return f"{self.sessions}x{self.threads} threads, {order}batches of {self.rows}"
 
 
-def ways(load: Load) -> list[Way]:
-    """Return the ways that a load may be run, one caller's in one run at a time."""
+def layouts(load: Load) -> list[SessionLayout]:
+    """Return the layouts to try for a load; those of one caller run one item at a time."""
     callers = load.concurrency * (load.in_flight if load.stream else 1) * load.items
     callers = min(callers, MAX_FILE_ROWS if load.files else MAX_ROWS)
-    layouts = [(1, CORES), (CORES, 1)]
+    shapes = [(1, CORES), (CORES, 1)]
     if callers == 1:
-        return [Way(1, CORES, 1), Way(1, 1, 1)]
+        return [SessionLayout(1, CORES, 1), SessionLayout(1, 1, 1)]
     rows = sorted({1, max(callers // 2, 1), callers, *((8, 16) if callers > 16 else ())})
-    found = [Way(*layout, own) for layout in layouts for own in rows]
+    found = [SessionLayout(*shape, own) for shape in shapes for own in rows]
     if load.files or load.tokens[0] == load.tokens[1]:
         return found
-    return found + [Way(*layout, SORTED_ROWS, by_length=True) for layout in layouts]
+    return found + [SessionLayout(*shape, SORTED_ROWS, by_length=True) for shape in shapes]
 
 
-class Limit:
-    """One graph of a bundle, and the items of a load."""
+class InProcessRunner:
+    """One graph of a bundle in ONNX Runtime, and the items of a load."""
 
     def __init__(self, bundle: Path, *, raw: bool, modality: str | None) -> None:
         """Read the bundle: a folder of versions, or of one version."""
@@ -101,61 +102,65 @@ class Limit:
         self._graph = bundle / self._tower.graph
         self._pipeline = build_pipeline(self._tower, bundle, Limits()) if raw else None
         self._sessions: dict[int, list[ort.InferenceSession]] = {}
-        self._makers: dict[tuple[object, ...], list[Maker]] = {}
-        self._best: dict[Load, Way] = {}
+        self._factories: dict[tuple[object, ...], list[RowFactory]] = {}
+        self._best: dict[Load, SessionLayout] = {}
 
-    def sessions(self, way: Way) -> list[ort.InferenceSession]:
-        """Return sessions for a way of running; they are kept."""
-        known = self._sessions.setdefault(way.threads, [])
-        while len(known) < way.sessions:
+    def sessions(self, layout: SessionLayout) -> list[ort.InferenceSession]:
+        """Return the sessions of a layout; they are kept."""
+        known = self._sessions.setdefault(layout.threads, [])
+        while len(known) < layout.sessions:
             options = ort.SessionOptions()
-            options.intra_op_num_threads = way.threads
+            options.intra_op_num_threads = layout.threads
             options.inter_op_num_threads = 1
             options.log_severity_level = 3
             known.append(
                 ort.InferenceSession(str(self._graph), options, providers=["CPUExecutionProvider"])
             )
-        return known[: way.sessions]
+        return known[: layout.sessions]
 
-    def round(self, turn: Turn) -> tuple[Samples, Way]:
-        """Run a turn the fastest way. Raises BenchError for an open loop."""
-        if turn.load.open:
-            raise BenchError("the in-process limit runs closed loops only: give --concurrency")
-        makers = self.makers(turn.load)
-        if turn.load not in self._best:
-            self._best[turn.load] = self._fastest(ways(turn.load), makers)
-        way = self._best[turn.load]
-        return self.run(way, makers, turn.lead_s + turn.seconds, turn.round), way
+    def round(self, spec: RoundSpec) -> tuple[Samples, SessionLayout]:
+        """Run a round in the fastest layout. Raises BenchError for an open loop."""
+        if spec.load.open:
+            raise BenchError("in-process ONNX Runtime runs closed loops only: give --concurrency")
+        factories = self.row_factories(spec.load)
+        if spec.load not in self._best:
+            self._best[spec.load] = self._fastest(layouts(spec.load), factories)
+        layout = self._best[spec.load]
+        return self.run(layout, factories, spec.lead_s + spec.seconds, spec.round), layout
 
-    def _fastest(self, candidates: Sequence[Way], makers: Sequence[Maker]) -> Way:
-        """Try each way for TRIAL_S in all, in turns, after a turn that does not count."""
+    def _fastest(
+        self, candidates: Sequence[SessionLayout], factories: Sequence[RowFactory]
+    ) -> SessionLayout:
+        """Try each layout for TRIAL_S in all, interleaved, after a round that does not count."""
         items = dict.fromkeys(candidates, 0)
         seconds = dict.fromkeys(candidates, 0.0)
-        for number in range(TRIAL_TURNS + 1):
-            for way in candidates:
-                done = self.run(way, makers, TRIAL_S / TRIAL_TURNS, number)
+        for number in range(TRIAL_ROUNDS + 1):
+            for layout in candidates:
+                done = self.run(layout, factories, TRIAL_S / TRIAL_ROUNDS, number)
                 if number:
-                    items[way] += sum(done.items)
-                    seconds[way] += max(done.done_s)
-        return max(candidates, key=lambda way: items[way] / seconds[way])
+                    items[layout] += sum(done.items)
+                    seconds[layout] += max(done.done_s)
+        return max(candidates, key=lambda layout: items[layout] / seconds[layout])
 
-    def run(self, way: Way, makers: Sequence[Maker], seconds: float, number: int) -> Samples:
+    def run(
+        self, layout: SessionLayout, factories: Sequence[RowFactory], seconds: float, number: int
+    ) -> Samples:
         """Run batches for `seconds`, on a thread a session."""
-        if way.by_length:
-            # Finding out the lengths is a gift: it is not in the time.
-            makers = sorted(makers, key=lambda maker: maker().positions)
-        batches = _batches(makers, way.rows, number, shuffled=way.by_length)
+        if layout.by_length:
+            # The lengths count as known: finding them out is not in the measured time.
+            factories = sorted(factories, key=lambda factory: factory().positions)
+        batches = _batches(factories, layout.rows, number, shuffled=layout.by_length)
         lock = threading.Lock()
         samples = Samples()
         output = self._tower.outputs[0].name
-        sessions = self.sessions(way)
+        sessions = self.sessions(layout)
         started = time.perf_counter()
 
         def work(session: ort.InferenceSession) -> None:
             while (began := time.perf_counter() - started) < seconds:
                 with lock:
                     batch = next(batches)
-                session.run([output], self._feeds([maker() for maker in batch]))
+                session.run([output], self._feeds([factory() for factory in batch]))
                 done = time.perf_counter() - started
                 with lock:
                     samples.add(began, began, done, len(batch), [])
@@ -167,15 +172,15 @@ class Limit:
             thread.join()
         return samples
 
-    def makers(self, load: Load) -> list[Maker]:
-        """Return what makes each item's row: at once for tensors, with the work of it for raw."""
+    def row_factories(self, load: Load) -> list[RowFactory]:
+        """Return a factory of each item's row: ready for tensors, preparing it for --raw."""
         key = (load.tokens, load.files, load.seed)
-        if key in self._makers:
-            return self._makers[key]
+        if key in self._factories:
+            return self._factories[key]
         pipeline = self._pipeline
         if pipeline is None:
             rows = [_row(ids) for ids in token_ids(load, POOL_MESSAGES)]
-            made: list[Maker] = [lambda row=row: row for row in rows]  # type: ignore[misc]
+            made: list[RowFactory] = [lambda row=row: row for row in rows]  # type: ignore[misc]
         else:
             contents = self._contents(load)
             made = [
@@ -184,7 +189,7 @@ class Limit:
                 ).rows[0]
                 for content in contents
             ]
-        return self._makers.setdefault(key, made)
+        return self._factories.setdefault(key, made)
 
     def _contents(self, load: Load) -> list[Content]:
         if self._tower.input.kind == "text":
@@ -220,32 +225,32 @@ def _stack(arrays: Sequence[npt.NDArray[np.generic]], pad: int | None) -> npt.ND
 
 
 def _batches(
-    makers: Sequence[Maker], rows: int, number: int, *, shuffled: bool
-) -> Iterator[list[Maker]]:
-    """Yield batches of neighbours, over and over; a round starts where the clients do."""
+    factories: Sequence[RowFactory], rows: int, number: int, *, shuffled: bool
+) -> Iterator[list[RowFactory]]:
+    """Yield batches of adjacent items, without end; a round starts where the clients' does."""
     if shuffled:
         # Whole batches out of order, so that a short round sees all lengths.
-        starts = np.random.default_rng(number).permutation(range(0, len(makers), rows))
+        starts = np.random.default_rng(number).permutation(range(0, len(factories), rows))
         for start in itertools.cycle(starts):
-            yield list(makers[start : start + rows])
+            yield list(factories[start : start + rows])
     first = number * 97
     for start in itertools.count(first, rows):
-        yield [makers[(start + position) % len(makers)] for position in range(rows)]
+        yield [factories[(start + position) % len(factories)] for position in range(rows)]
 
 
-def serve(limit: Limit) -> None:
-    """Take turns until stdin ends."""
-    untrained = [] if limit.manifest.trained else [limit.manifest.name]
+def serve(runner: InProcessRunner) -> None:
+    """Run the rounds that lines on stdin ask for, until it ends."""
+    untrained = [] if runner.manifest.trained else [runner.manifest.name]
     for line in sys.stdin:
         answer: dict[str, object]
         began_s = time.process_time()
         try:
-            samples, way = limit.round(Turn.from_json(json.loads(line)))
+            samples, layout = runner.round(RoundSpec.from_json(json.loads(line)))
             answer = {
                 "samples": samples.to_json(),
                 "cpu_s": time.process_time() - began_s,
                 "untrained": untrained,
-                "note": str(way),
+                "note": str(layout),
             }
         except BenchError as error:
             answer = {"error": str(error)}
@@ -258,9 +263,8 @@ def main() -> None:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--raw", action="store_true", help="start from texts or files")
     parser.add_argument("--modality", choices=["text", "image", "audio"])
-    asked = parser.parse_args()
-    limit = Limit(asked.bundle, raw=asked.raw, modality=asked.modality)
-    serve(limit)
+    arguments = parser.parse_args()
+    serve(InProcessRunner(arguments.bundle, raw=arguments.raw, modality=arguments.modality))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""(a) ONNX Runtime in this process, inputs and outputs bound on the device."""
+"""Baseline (a): ONNX Runtime in this process, inputs and outputs bound on the device."""
 
 from functools import partial
 from typing import Any
@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from benchmarks.gpu.size import Size
-from benchmarks.gpu.subject import Subject
-from benchmarks.gpu.timing import Timed, timed
+from benchmarks.gpu.model import ModelUnderTest
+from benchmarks.gpu.profile import Profile
+from benchmarks.gpu.timing import Timing, time_calls
 from vecserve_export.plan import Feeds
 from vecserve_export.verify import compare
 from vecserve_server.engine.providers.base import (
@@ -23,12 +23,12 @@ MIN_COSINE = 0.99
 
 
 class Runtime:
-    """A subject's graph, and the output that is measured."""
+    """A session of a model's graph, and the output that is measured."""
 
-    def __init__(self, subject: Subject, size: Size) -> None:
-        self._device = size.device
-        self._session = load_on(size.provider, subject.graph, {})
-        self._output = subject.tower.tower.outputs[subject.output].name
+    def __init__(self, model: ModelUnderTest, profile: Profile) -> None:
+        self._device = profile.device
+        self._session = load_on(profile.provider, model.graph, {})
+        self._output = model.tower.tower.outputs[model.output].name
 
     def bind(self, feeds: Feeds) -> Any:
         """Return a binding with the inputs on the device."""
@@ -45,18 +45,18 @@ class Runtime:
         vectors: Array = binding.copy_outputs_to_cpu()[0]
         return vectors
 
-    def worst_cosine(self, subject: Subject) -> float:
+    def worst_cosine(self, model: ModelUnderTest) -> float:
         """Return the smallest cosine to PyTorch's fp32, on the CPU, over the exporter's cases."""
         return min(
-            compare(self.run(self.bind(case.feeds)), case.expected[subject.output]).min_cosine
-            for case in subject.tower.cases
+            compare(self.run(self.bind(case.feeds)), case.expected[model.output]).min_cosine
+            for case in model.tower.cases
         )
 
 
-def measure(runtime: Runtime, subject: Subject, size: Size) -> Timed:
-    """Return the figures of the batch that does most rows a second."""
+def measure(runtime: Runtime, model: ModelUnderTest, profile: Profile) -> Timing:
+    """Return the figures of the batch size with the most rows a second."""
     found = []
-    for rows in size.batches:
-        binding = runtime.bind(subject.feeds(rows))
-        found.append(timed(partial(runtime.run, binding), rows, size.seconds))
+    for rows in profile.batches:
+        binding = runtime.bind(model.feeds(rows))
+        found.append(time_calls(partial(runtime.run, binding), rows, profile.seconds))
     return max(found, key=lambda one: one.items_per_s)

@@ -1,4 +1,4 @@
-"""One model through the three scenarios."""
+"""LoadGen's scenarios for one model: SingleStream, Offline and Server."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
@@ -8,15 +8,15 @@ from typing import Any
 
 import mlperf_loadgen
 
-from benchmarks.mlperf.asking import as_they_come, on_one_stream, one_by_one
-from benchmarks.mlperf.desk import Desk, Vector
+from benchmarks.mlperf.accuracy import compare
+from benchmarks.mlperf.ledger import Ledger, Vector
 from benchmarks.mlperf.loadgen import RunError, answers, figures, run, verdict
-from benchmarks.mlperf.truth import compare
+from benchmarks.mlperf.sut import offline, server, single_stream
 
-ASKING = {"SingleStream": one_by_one, "Offline": on_one_stream, "Server": as_they_come}
+SYSTEMS = {"SingleStream": single_stream, "Offline": offline, "Server": server}
 
 EARLY_STOPPING_QUERIES = 64
-"""The fewest with which LoadGen estimates SingleStream's 90th percentile."""
+"""Least number of queries for LoadGen's estimate of SingleStream's 90th percentile."""
 
 # LoadGen draws up SingleStream's queries beforehand, and ends when they run out.
 _SHORTEST_LATENCY_NS = 200_000
@@ -26,19 +26,19 @@ _GUESSES = 6
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How long and how hard; a `target_qps` of None is `target_share` of Offline's result."""
+    """Durations and rates; a `target_qps` of None is `target_share` of Offline's result."""
 
     seconds: float
     server_queries: int
     target_share: float
     target_qps: float | None
     latency_bound_ms: float
-    patience_s: float
+    stall_timeout_s: float
 
 
 @dataclass(frozen=True, slots=True)
-class Bench:
-    """A model that a server has, the items to ask for and the vectors to expect.
+class ScenarioRunner:
+    """A model of the server at `address`, the items to send and the vectors to expect.
 
     RunErrors of its runs name the scenario.
     """
@@ -61,12 +61,12 @@ class Bench:
         # LoadGen sizes Offline's one query by a rate: tell it more until the query lasts.
         expected = _FIRST_GUESS_QPS
         for _ in range(_GUESSES):
-            offline = self._scenario("Offline", min_query_count=1, offline_expected_qps=expected)
-            if offline["loadgen"]["result_min_duration_met"]:
+            found = self._scenario("Offline", min_query_count=1, offline_expected_qps=expected)
+            if found["loadgen"]["result_min_duration_met"]:
                 break
-            expected = 1.1 * offline["loadgen"]["result_samples_per_second"]
-        yield offline
-        reached = offline["loadgen"]["result_samples_per_second"]
+            expected = 1.1 * found["loadgen"]["result_samples_per_second"]
+        yield found
+        reached = found["loadgen"]["result_samples_per_second"]
         yield self._scenario(
             "Server",
             min_query_count=self.options.server_queries,
@@ -76,19 +76,19 @@ class Bench:
 
     def _scenario(self, name: str, **settings: Any) -> dict[str, Any]:
         try:
-            desk, logs = self._run(name, "AccuracyOnly", settings)
+            ledger, logs = self._run(name, "AccuracyOnly", settings)
             accuracy = compare(answers(logs), self.expected)
-            if desk.issued != accuracy.answers:
+            if ledger.issued != accuracy.answers:
                 raise RunError(
-                    f"{desk.issued} were issued, {accuracy.answers} are in LoadGen's log"
+                    f"{ledger.issued} were issued, {accuracy.answers} are in LoadGen's log"
                 )
-            desk, logs = self._run(name, "PerformanceOnly", settings)
+            ledger, logs = self._run(name, "PerformanceOnly", settings)
             found = figures(logs)
             samples = found["result_query_count"] * found["effective_samples_per_query"]
-            if not samples == desk.issued == desk.answered:
+            if not samples == ledger.issued == ledger.answered:
                 raise RunError(
-                    f"LoadGen counts {samples} samples; {desk.issued} were issued, "
-                    f"{desk.answered} answered"
+                    f"LoadGen counts {samples} samples; {ledger.issued} were issued, "
+                    f"{ledger.answered} answered"
                 )
         except RunError as error:
             raise RunError(f"{self.model}, {name}: {error}") from error
@@ -97,24 +97,26 @@ class Bench:
             "scenario": name,
             "validity": found["result_validity"],
             "verdict": verdict(logs),
-            "issued": desk.issued,
-            "answered": desk.answered,
+            "issued": ledger.issued,
+            "answered": ledger.answered,
             "accuracy": dataclasses.asdict(accuracy),
             "loadgen": found,
         }
 
-    def _run(self, name: str, mode: str, settings: dict[str, Any]) -> tuple[Desk, Path]:
-        asked = mlperf_loadgen.TestSettings()
-        asked.scenario = getattr(mlperf_loadgen.TestScenario, name)
-        asked.mode = getattr(mlperf_loadgen.TestMode, mode)
-        asked.min_duration_ms = int(1000 * self.options.seconds)
+    def _run(self, name: str, mode: str, settings: dict[str, Any]) -> tuple[Ledger, Path]:
+        test = mlperf_loadgen.TestSettings()
+        test.scenario = getattr(mlperf_loadgen.TestScenario, name)
+        test.mode = getattr(mlperf_loadgen.TestMode, mode)
+        test.min_duration_ms = int(1000 * self.options.seconds)
         for key, value in settings.items():
-            setattr(asked, key, value)
+            setattr(test, key, value)
         logs = self.logs / self.model / name / mode
-        asking = ASKING[name](self.address, self.model, self.items)
+        sut = SYSTEMS[name](self.address, self.model, self.items)
 
-        def show(desk: Desk) -> None:
-            self.show(f"{self.model}, {name}, {mode}: {desk.answered} of {desk.issued} answered")
+        def show(ledger: Ledger) -> None:
+            self.show(
+                f"{self.model}, {name}, {mode}: {ledger.answered} of {ledger.issued} answered"
+            )
 
-        desk = run(asking, asked, len(self.items), logs, self.options.patience_s, show)
-        return desk, logs
+        ledger = run(sut, test, len(self.items), logs, self.options.stall_timeout_s, show)
+        return ledger, logs

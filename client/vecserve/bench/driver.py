@@ -1,4 +1,4 @@
-"""Presses one server with one load: closed or open loop, unary calls or streams.
+"""Load generator for one server: closed or open loop, unary calls or streams.
 
 grpc.aio with requests encoded beforehand and bytes both ways: measured against
 an echo on 2 cores it costs the client 83-98 us of CPU a unary call at 8 to 32
@@ -13,26 +13,26 @@ from collections.abc import Callable, Iterator
 
 import grpc
 
-from vecserve.bench.load import Load, Turn
+from vecserve.bench.load import Load, RoundSpec
 from vecserve.bench.samples import Samples
 from vecserve.bench.streams import Stream
 from vecserve.bench.targets import BenchError
 from vecserve.bench.wire import Message, Wire
 
 DRAIN_S = 60.0
-"""How long after a round's end answers are waited for; then they count as NO_ANSWER."""
+"""Seconds to wait for answers after a round's end; then they count as NO_ANSWER."""
 
 _BACK_OFF_S = 0.05
-"""A caller of a closed loop that was refused waits this long: none hammers a closed door."""
+"""Seconds that a refused caller of a closed loop waits before it sends again."""
 
 _FIRST_ANSWER_S = 60.0
 
 _LONGEST_LEAD_S = 60.0
-"""A closed loop is measured after this, whatever is unanswered."""
+"""Seconds after which a closed loop is measured, whatever is unanswered."""
 
 
 class Driver:
-    """One client of one server, for one load. An async context: the connection."""
+    """One client of one server, for one load. An async context manager: the connection."""
 
     def __init__(self, wire: Wire, address: str, load: Load) -> None:
         """Encode the load's messages. Raises BenchError."""
@@ -54,7 +54,7 @@ class Driver:
     async def check(self) -> None:
         """Send one request. Raises BenchError unless all its items are answered."""
         samples = Samples()
-        self._begin(Turn(load=self._load, round=0, lead_s=0, seconds=0), samples)
+        self._begin(RoundSpec(load=self._load, round=0, lead_s=0, seconds=0), samples)
         if self._load.stream:
             stream = self._stream()
             await stream.send(0.0)
@@ -65,23 +65,23 @@ class Driver:
             codes = ", ".join(samples.errors)
             raise BenchError(
                 f"{self._address} answered the first request of {self._load.what} with "
-                f"{codes} ({self._details or 'of an item'}): see that it serves this model"
+                f"{codes} ({self._details or 'of an item'}): check that it serves this model"
             )
 
-    async def round(self, turn: Turn) -> Samples:
-        """Press for the turn's time, wait for what is unanswered, and return the samples."""
+    async def round(self, spec: RoundSpec) -> Samples:
+        """Run one round, wait for what is unanswered, and return the samples."""
         samples = Samples()
-        self._begin(turn, samples)
+        self._begin(spec, samples)
         if self._load.open:
-            await self._open_loop(turn)
+            await self._open_loop(spec)
         else:
-            await self._closed_loop(turn)
+            await self._closed_loop(spec)
         return samples
 
-    def _begin(self, turn: Turn, samples: Samples) -> None:
-        which, clients = turn.share
+    def _begin(self, spec: RoundSpec, samples: Samples) -> None:
+        which, clients = spec.share
         # Every client and every round starts elsewhere, every target at the same place.
-        offset = (which * len(self._messages) // clients + turn.round * 97) % len(self._messages)
+        offset = (which * len(self._messages) // clients + spec.round * 97) % len(self._messages)
         self._pool = deque(self._messages)
         self._pool.rotate(-offset)
         self._samples = samples
@@ -101,28 +101,28 @@ class Driver:
             self._now,
         )
 
-    async def _closed_loop(self, turn: Turn) -> None:
-        which, clients = turn.share
+    async def _closed_loop(self, spec: RoundSpec) -> None:
+        which, clients = spec.share
         mine = len(range(which, self._load.concurrency, clients))
         if self._load.stream:
             at_once = mine * self._load.in_flight
             streams = [self._stream() for _ in range(mine)]
-            await asyncio.gather(*(self._fill(stream, turn, at_once) for stream in streams))
+            await asyncio.gather(*(self._fill(stream, spec, at_once) for stream in streams))
             await asyncio.gather(*(stream.finish(DRAIN_S) for stream in streams))
         else:
-            await asyncio.gather(*(self._caller(turn, mine) for _ in range(mine)))
+            await asyncio.gather(*(self._caller(spec, mine) for _ in range(mine)))
 
-    async def _caller(self, turn: Turn, at_once: int) -> None:
-        while self._goes_on(turn, at_once):
+    async def _caller(self, spec: RoundSpec, at_once: int) -> None:
+        while self._continues(spec, at_once):
             message = self._next_message()
             if not await self._unary(message, self._now(), self._load.sent_timeout_s):
                 await asyncio.sleep(_BACK_OFF_S)
 
-    async def _fill(self, stream: Stream, turn: Turn, at_once: int) -> None:
-        while not stream.broken and self._goes_on(turn, at_once):
+    async def _fill(self, stream: Stream, spec: RoundSpec, at_once: int) -> None:
+        while not stream.broken and self._continues(spec, at_once):
             await stream.send(None)
 
-    def _goes_on(self, turn: Turn, at_once: int) -> bool:
+    def _continues(self, spec: RoundSpec, at_once: int) -> bool:
         """Whether a closed loop of `at_once` requests in flight sends more.
 
         The first of them meet an idle server, and the shares of them that fall in
@@ -133,14 +133,14 @@ class Driver:
         if len(self._samples.done_s) < at_once and now < _LONGEST_LEAD_S:
             return True
         if not self._samples.start_s:
-            self._samples.start_s = max(now, turn.lead_s)
-        return now < self._samples.start_s + turn.seconds
+            self._samples.start_s = max(now, spec.lead_s)
+        return now < self._samples.start_s + spec.seconds
 
-    async def _open_loop(self, turn: Turn) -> None:
-        end_s = turn.lead_s + turn.seconds
-        times = self._load.send_times(turn.round, turn.share)
+    async def _open_loop(self, spec: RoundSpec) -> None:
+        end_s = spec.lead_s + spec.seconds
+        times = self._load.send_times(spec.round, spec.share)
         tasks: set[asyncio.Task[bool]] = set()
-        which, clients = turn.share
+        which, clients = spec.share
         # A stream belongs to one client; with more clients than streams some have none to use.
         mine = max(len(range(which, self._load.concurrency, clients)), 1)
         streams = [self._stream() for _ in range(mine if self._load.stream else 0)]
@@ -149,13 +149,13 @@ class Driver:
             asyncio.create_task(_feed(stream, queue))
             for stream, queue in zip(streams, queues, strict=True)
         ]
-        turns = 0
+        sent = 0
 
         def send(intended_s: float) -> None:
-            nonlocal turns
+            nonlocal sent
             if queues:
-                queues[turns % len(queues)].put_nowait(intended_s)
-                turns += 1
+                queues[sent % len(queues)].put_nowait(intended_s)
+                sent += 1
                 return
             timeout_s = self._load.sent_timeout_s
             if timeout_s is not None:
@@ -175,7 +175,7 @@ class Driver:
         return self._pool[-1]
 
     async def _unary(self, message: Message, intended_s: float, timeout_s: float | None) -> bool:
-        """Send one request; note what came of it; return whether the call itself succeeded."""
+        """Send one request and record it; return whether the call itself succeeded."""
         sent_s = self._now()
         try:
             answer = await self._call(message.data, timeout=timeout_s or DRAIN_S)

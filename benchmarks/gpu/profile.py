@@ -1,4 +1,4 @@
-"""How much is measured: on a card, or to see on a CPU that every piece works."""
+"""Measurement profiles: batch sizes, loads and durations of a card, and of a dry run on a CPU."""
 
 from dataclasses import dataclass
 
@@ -11,13 +11,13 @@ from vecserve_server.repository.config import (
 
 
 @dataclass(frozen=True, slots=True)
-class Size:
+class Profile:
     """`device` is PyTorch's and ONNX Runtime's name of it, `dtype` what PyTorch
     computes in, `precision` that of the bundles.
 
     In process, `batches` are tried for `seconds` each. The server gets each of `items` a
     message on each of `streams`. `matrix` is a side of the matrices multiplied for the
-    limit, `copied` the bytes copied.
+    roofline, `copied` the bytes copied.
     """
 
     device: str
@@ -33,7 +33,7 @@ class Size:
     copied: int
 
 
-CARD = Size(
+CARD = Profile(
     device="cuda",
     provider="cuda",
     dtype=torch.float16,
@@ -46,7 +46,7 @@ CARD = Size(
     matrix=8192,
     copied=1 << 30,
 )
-DRY_RUN = Size(
+DRY_RUN = Profile(
     device="cpu",
     provider="cpu",
     dtype=torch.bfloat16,
