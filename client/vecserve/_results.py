@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vecserve._failures import ItemFailure, VecserveError, reason_of
-from vecserve._options import OutputType, Pooling
+from vecserve._options import OutputType
 from vecserve.models import ModelInfo
 from vecserve.v1 import embedding_pb2
 
@@ -74,7 +74,7 @@ class Result:
     id: str
     """The item's name: its own `id`, a file's path, or else its index."""
     model: str
-    """The model that was asked."""
+    """The model that was asked; empty if neither the item nor the call names one."""
     version: str = ""
     """The version of it that answered; empty if none did."""
     vectors: tuple[Vector, ...] = ()
@@ -184,10 +184,7 @@ def rows_of(results: Sequence[Result], model: ModelInfo, dtype: OutputType) -> F
     _check(results, model)
     rows = [result.vector for result in results]
     if any(row.ndim != 1 for row in rows):
-        raise ValueError(
-            f"{model.name} gives one vector a position unless told: choose a pooling, one of "
-            f"{_poolings(model)}"
-        )
+        raise _unpooled(model)
     return np.stack(rows) if rows else np.empty((0, model.dimensions), dtype)
 
 
@@ -200,6 +197,18 @@ def sequences_of(results: Sequence[Result], model: ModelInfo) -> list[FloatArray
     return [np.concatenate([vector.values for vector in result.vectors]) for result in results]
 
 
+def windows_of(results: Sequence[Result], model: ModelInfo) -> list[FloatArray]:
+    """Return each result's vectors, [windows, dimensions], in order of time.
+
+    Raises EmbedError if an item failed; ValueError if one has another model's
+    vectors, or a vector a position.
+    """
+    _check(results, model)
+    if any(vector.values.ndim != 1 for result in results for vector in result.vectors):
+        raise _unpooled(model)
+    return [np.stack([vector.values for vector in result.vectors]) for result in results]
+
+
 def _check(results: Sequence[Result], model: ModelInfo) -> None:
     if any(result.error is not None for result in results):
         raise EmbedError(results)
@@ -207,6 +216,9 @@ def _check(results: Sequence[Result], model: ModelInfo) -> None:
         raise ValueError("`embed` gives rows of one model: use `embed_stream` to mix models")
 
 
-def _poolings(model: ModelInfo) -> str:
-    found: set[Pooling | str] = {o.pooling for own in model.modalities for o in own.outputs}
-    return ", ".join(sorted(found))
+def _unpooled(model: ModelInfo) -> ValueError:
+    poolings = {output.pooling for own in model.modalities for output in own.outputs}
+    return ValueError(
+        f"{model.name} gives one vector a position unless told: choose a pooling, one of "
+        f"{', '.join(sorted(poolings))}"
+    )

@@ -133,6 +133,14 @@ def no_server(address: str) -> ServerUnavailable:
     return ServerUnavailable(f"no server answered at {address} within the timeout: {_NO_SERVER}")
 
 
+def still_loading(address: str, models: str, unanswered: int) -> DeadlineExceeded:
+    """Return the error of a call whose `timeout` passed before its models were loaded."""
+    return DeadlineExceeded(
+        f"{address} was still loading {models} when the timeout passed; items without an answer: "
+        f"{unanswered}: allow more"
+    )
+
+
 def _from_vecserve(error: grpc.RpcError) -> bool:
     """Whether the server itself sent the status, rather than gRPC on this side."""
     for key, value in error.trailing_metadata() or ():

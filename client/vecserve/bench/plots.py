@@ -6,7 +6,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from vecserve.bench.targets import BenchError
+from vecserve._extras import require_extra
 
 PNG, HTML = "latency-throughput.png", "report.html"
 
@@ -37,7 +37,8 @@ td:nth-child(-n+3), th:nth-child(-n+3), .stamp td {{ text-align: left }}
 
 
 def draw(measured: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Write the PNG and the page into `folder`; return their paths. Raises BenchError."""
+    """Write the PNG and the page into `folder`; return their paths. Raises MissingExtra."""
+    require_extra("matplotlib", "bench", "a plot")
     folder.mkdir(parents=True, exist_ok=True)
     figure = _figure(measured["results"])
     figure.savefig(folder / PNG, dpi=110)
@@ -49,11 +50,9 @@ def draw(measured: Mapping[str, Any], folder: Path) -> list[Path]:
 
 def _figure(results: Sequence[Mapping[str, Any]]) -> Any:
     """Draw one panel a kind of load: p50 (solid) and p99 (dashed) of each target."""
-    try:
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
-    except ImportError as error:
-        raise BenchError("plots need matplotlib: pip install 'vecserve[bench]'") from error
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+
     titles = list(dict.fromkeys(one["title"] for one in results))
     names = list(dict.fromkeys(one["target"] for one in results))
     columns = min(_COLUMNS, len(titles))
