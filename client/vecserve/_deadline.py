@@ -7,18 +7,18 @@ from random import uniform
 from time import monotonic
 
 LOADING_TIMEOUT_S = 300.0
-"""How long a call without a timeout of its own waits for a model that is loading: ten
-times what the slowest of our models takes on two cores, so that it ends in an error
-only where something is wrong."""
+"""How long a call without a timeout of its own waits for a model that is loading: 25
+times what our four models together take on two cores (11.5 s), so that it ends in an
+error only where something is wrong."""
 
 _FIRST_PAUSE_S = 0.1
-"""Pause before the first retry: the smallest model loads in about a second."""
+"""Pause before the first retry: the smallest of our models loads in 0.8 s."""
 
 _LONGEST_PAUSE_S = 2.0
 """Pauses double up to this. A retry asks for the model's state, which costs next to nothing."""
 
 _SHORTEST_SHARE = 0.5
-"""A pause is a random share of its length, at least this, so that clients do not come together."""
+"""A pause is a random share of its length, at least this, so that clients spread out."""
 
 
 class Deadline:
