@@ -237,6 +237,7 @@ class AsyncClient:
         async def read(call: Any) -> None:
             try:
                 async for response in call:
+                    self._connected = True
                     arrivals.put_nowait(exchange.receive(response))
             except grpc.aio.AioRpcError as error:
                 arrivals.put_nowait(End(_real(error, late=deadline.passed)))
@@ -328,9 +329,11 @@ class AsyncClient:
         deadline = Deadline(timeout)
         await self._connect(deadline)
         try:
-            return await method(request, timeout=deadline.left_s)
+            response = await method(request, timeout=deadline.left_s)
         except grpc.RpcError as error:
             raise errors.from_rpc(self.address, error) from error
+        self._connected = True
+        return response
 
     async def _connect(self, deadline: Deadline) -> None:
         """Wait for the first connection, if there is a limit to that.

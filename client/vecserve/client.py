@@ -40,9 +40,9 @@ class Client:
     Every method raises ServerUnavailable if no server answers, DeadlineExceeded
     if `timeout` seconds pass first, and ServerError if the server fails.
 
-    A server that is starting is waited for. The first call with a `timeout` waits
-    that long for it to listen; a call without one raises ServerUnavailable at
-    once. `embed` and `embed_stream` wait for a model that is loading: until
+    A server that is starting is waited for. Until a first call was answered, a call
+    with a `timeout` waits that long for the server to listen; any other raises
+    ServerUnavailable at once. `embed` and `embed_stream` wait for a model that is loading: until
     `timeout`, or without one for 5 minutes, after which its items fail with the
     reason MODEL_LOADING.
     """
@@ -294,6 +294,7 @@ class Client:
         def read(call: Iterable[embedding_pb2.EmbedStreamResponse]) -> None:
             try:
                 for response in call:
+                    self._connected = True
                     arrivals.put(exchange.receive(response))
             except BaseException as error:
                 arrivals.put(End(error))
@@ -375,9 +376,11 @@ class Client:
         deadline = Deadline(timeout)
         self._connect(deadline)
         try:
-            return method(request, timeout=deadline.left_s)
+            response = method(request, timeout=deadline.left_s)
         except grpc.RpcError as error:
             raise errors.from_rpc(self.address, error) from error
+        self._connected = True
+        return response
 
     def _connect(self, deadline: Deadline) -> None:
         """Wait for the first connection, if there is a limit to that.

@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from pathlib import Path
 
 import pytest
@@ -213,15 +213,15 @@ def test_an_exception_in_the_items_comes_after_those_that_waited(
 async def test_leaving_the_loop_while_items_wait_leaves_no_tasks(loading: LoadingServer) -> None:
     async def items() -> AsyncIterator[object]:
         yield Item("waits", model=SLOW)
-        for text in TEXTS:
-            yield text
+        yield "goes on"
+        await asyncio.Event().wait()
 
     async with AsyncClient(loading.address) as client:
         async with aclosing(client.embed_stream("fast", items(), ordered=False)) as stream:
             await anext(stream)
         others = asyncio.all_tasks() - {asyncio.current_task()}
         if others:
-            await asyncio.wait(others, timeout=WAIT_S)
+            await asyncio.wait(others, timeout=5)
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
@@ -318,6 +318,26 @@ def test_the_timeout_ends_the_wait_for_a_server() -> None:
         for call in calls:
             with pytest.raises(ServerUnavailable, match="within the timeout"):
                 call()
+
+
+def test_no_time_is_no_missing_server_once_it_answered(loading: LoadingServer) -> None:
+    with Client(loading.address) as client:
+        assert list(client.embed_stream("fast", ["a"]))
+        for _ in range(20):
+            with suppress(DeadlineExceeded):
+                list(client.embed_stream("fast", ["a"], timeout=1e-6))
+
+
+async def test_a_server_that_answered_and_went_is_not_waited_for(loading: LoadingServer) -> None:
+    async with AsyncClient(loading.address) as client:
+        with Client(loading.address) as sync_client:
+            assert list(sync_client.embed_stream("fast", ["a"]))
+            assert [result async for result in client.embed_stream("fast", ["a"])]
+            loading.stop()
+            with pytest.raises(ServerUnavailable, match="no server answers"):
+                sync_client.models(timeout=3)
+            with pytest.raises(ServerUnavailable, match="no server answers"):
+                await client.models(timeout=3)
 
 
 async def test_the_timeout_ends_the_async_wait_for_a_server() -> None:
