@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import (
-    ROOT,
-)
+from tests.conftest import ROOT
 
 MANIFEST = "vecserve_server.repository.manifest"
 PROTOBUF = ("google", "grpc", "grpc_status", "grpc_health", "grpc_reflection", "vecserve")

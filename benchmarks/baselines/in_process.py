@@ -31,24 +31,10 @@ from vecserve.bench.load import POOL_MESSAGES, Load, RoundSpec
 from vecserve.bench.samples import Samples
 from vecserve.bench.targets import BenchError
 from vecserve.bench.workload import texts, token_ids
-from vecserve_server.modalities.build import (
-    build_pipeline,
-)
-from vecserve_server.modalities.content import (
-    Content,
-    EncodedAudio,
-    EncodedImage,
-    Limits,
-    Text,
-)
-from vecserve_server.modalities.rows import (
-    Row,
-)
-from vecserve_server.repository.manifest import (
-    MANIFEST_FILE,
-    Manifest,
-    TextInput,
-)
+from vecserve_server.modalities.build import build_pipeline
+from vecserve_server.modalities.content import Content, EncodedAudio, EncodedImage, Limits, Text
+from vecserve_server.modalities.rows import Row
+from vecserve_server.repository.manifest import MANIFEST_FILE, Manifest, TextInput
 
 TRIAL_S = 0.8
 TRIAL_ROUNDS = 2

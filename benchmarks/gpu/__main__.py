@@ -34,12 +34,8 @@ from vecserve.bench.environment import collect_environment
 from vecserve.bench.report import write
 from vecserve.bench.targets import BenchError
 from vecserve_export.verify import compare
-from vecserve_server.engine.providers import (
-    cuda,
-)
-from vecserve_server.engine.providers.base import (
-    is_built_in,
-)
+from vecserve_server.engine.providers import cuda
+from vecserve_server.engine.providers.base import is_built_in
 
 _PIPE_WIDTH = 200
 

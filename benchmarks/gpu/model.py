@@ -17,11 +17,7 @@ from vecserve_export import pretrained, weights
 from vecserve_export.families import family_of
 from vecserve_export.plan import Feeds, Plan, TowerPlan
 from vecserve_export.request import Request
-from vecserve_server.repository.manifest import (
-    MANIFEST_FILE,
-    Manifest,
-    Pooling,
-)
+from vecserve_server.repository.manifest import MANIFEST_FILE, Manifest, Pooling
 
 _CACHE = ROOT / ".cache" / "vecserve"
 

@@ -12,9 +12,7 @@ from benchmarks.gpu.profile import Profile
 from benchmarks.gpu.timing import Timing, time_calls
 from vecserve_export.plan import Feeds
 from vecserve_export.verify import compare
-from vecserve_server.engine.providers.base import (
-    load_on,
-)
+from vecserve_server.engine.providers.base import load_on
 
 Array = npt.NDArray[np.float32]
 

@@ -5,9 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from vecserve.bench.measure import Plan
-from vecserve_server.repository.config import (
-    Provider,
-)
+from vecserve_server.repository.config import Provider
 
 
 @dataclass(frozen=True, slots=True)

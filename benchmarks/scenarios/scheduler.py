@@ -35,7 +35,8 @@ def _us_an_item(callers: int) -> float:
     scheduler: Scheduler[None] = Scheduler(2)
     scheduler.add(queue)
     jobs = [
-        (JobOptions(random.randrange(callers)), random.randint(3, 209)) for _ in range(_WAITING + _TAKEN)
+        (JobOptions(random.randrange(callers)), random.randint(3, 209))
+        for _ in range(_WAITING + _TAKEN)
     ]
     coming = cycle(jobs)
     now = 0.0

@@ -20,9 +20,7 @@ from vecserve_export.request import (
     Precision,
     Request,
 )
-from vecserve_server.repository.manifest import (
-    Manifest,
-)
+from vecserve_server.repository.manifest import Manifest
 
 _HELP = """Turn pretrained PyTorch models into verified ONNX bundles for vecserve-server.
 

@@ -19,12 +19,7 @@ from vecserve_export import pretrained, texts
 from vecserve_export.checkpoint import Checkpoint
 from vecserve_export.errors import Unsupported
 from vecserve_export.plan import Case, Feeds, Plan, TowerPlan
-from vecserve_server.repository.manifest import (
-    Output,
-    Pooling,
-    TextInput,
-    Tower,
-)
+from vecserve_server.repository.manifest import Output, Pooling, TextInput, Tower
 
 # Sentences are short: 32 of them, or 2,048 padded tokens, keep a CPU busy for
 # a tenth of a second, and larger batches are no faster.

@@ -8,11 +8,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from vecserve_server.repository.manifest import (
-    MANIFEST_FILE,
-    Manifest,
-    sha256_of,
-)
+from vecserve_server.repository.manifest import MANIFEST_FILE, Manifest, sha256_of
 
 # The exporter makes one version of a model.
 VERSION = "1"

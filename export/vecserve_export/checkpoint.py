@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vecserve_export.errors import Unsupported
-from vecserve_server.repository.manifest import (
-    Source,
-)
+from vecserve_server.repository.manifest import Source
 
 
 @dataclass(frozen=True, slots=True)

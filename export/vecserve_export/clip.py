@@ -16,12 +16,7 @@ from vecserve_export.checkpoint import Checkpoint
 from vecserve_export.errors import Unsupported
 from vecserve_export.images import PixelsToValues, Preprocessing, clip_preprocessing
 from vecserve_export.plan import Case, Feeds, Plan, TowerPlan
-from vecserve_server.repository.manifest import (
-    Output,
-    Pooling,
-    TextInput,
-    Tower,
-)
+from vecserve_server.repository.manifest import Output, Pooling, TextInput, Tower
 
 _MAX_TEXT_ROWS = 32
 _MAX_TEXT_POSITIONS = 1024

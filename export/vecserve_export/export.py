@@ -16,11 +16,7 @@ from vecserve_export.plan import Plan, TowerPlan
 from vecserve_export.quantize import quantize
 from vecserve_export.request import Precision, Request
 from vecserve_export.rounding import round_as_fp16
-from vecserve_server.repository.manifest import (
-    MANIFEST_FILE,
-    Manifest,
-    Parity,
-)
+from vecserve_server.repository.manifest import MANIFEST_FILE, Manifest, Parity
 
 _MAKERS = ("vecserve", "torch", "transformers", "onnx", "onnxruntime")
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"

@@ -8,9 +8,7 @@ import numpy.typing as npt
 import torch
 
 from vecserve_export.errors import Unsupported
-from vecserve_server.repository.manifest import (
-    ImageInput,
-)
+from vecserve_server.repository.manifest import ImageInput
 
 # PIL.Image.Resampling's numbers, as preprocessor_config.json stores them.
 _FILTERS = {1: "lanczos", 2: "bilinear", 3: "bicubic"}

@@ -14,9 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vecserve_export.errors import WeightsUnavailable
-from vecserve_server.repository.manifest import (
-    sha256_of,
-)
+from vecserve_server.repository.manifest import sha256_of
 
 
 @dataclass(frozen=True, slots=True)

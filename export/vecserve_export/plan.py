@@ -6,9 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from vecserve_server.repository.manifest import (
-    Tower,
-)
+from vecserve_server.repository.manifest import Tower
 
 Feeds = dict[str, npt.NDArray[np.generic]]
 Axes = dict[str, dict[int, str]]

@@ -12,11 +12,7 @@ from vecserve_export.checkpoint import Checkpoint
 from vecserve_export.errors import Unsupported
 from vecserve_export.images import PixelsToValues, Preprocessing, convnext_preprocessing
 from vecserve_export.plan import Case, Plan, TowerPlan
-from vecserve_server.repository.manifest import (
-    Output,
-    Pooling,
-    Tower,
-)
+from vecserve_server.repository.manifest import Output, Pooling, Tower
 
 # A photo costs a CPU tens of milliseconds: more rows a batch only make
 # neighbours wait.

@@ -13,10 +13,7 @@ from vecserve_export.checkpoint import Checkpoint
 from vecserve_export.errors import WeightsUnavailable
 from vecserve_export.families import FAMILIES
 from vecserve_export.request import HUB, PACKAGES, UNTRAINED, Request
-from vecserve_server.repository.manifest import (
-    Source,
-    sha256_of,
-)
+from vecserve_server.repository.manifest import Source, sha256_of
 
 # Untrained weights are the same on every machine.
 _SEED = 0

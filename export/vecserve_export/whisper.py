@@ -6,12 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from transformers import (
-    AttentionInterface,
-    WhisperConfig,
-    WhisperFeatureExtractor,
-    WhisperModel,
-)
+from transformers import AttentionInterface, WhisperConfig, WhisperFeatureExtractor, WhisperModel
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from vecserve_export import ctranslate2, pretrained, samples
@@ -19,12 +14,7 @@ from vecserve_export.checkpoint import Checkpoint
 from vecserve_export.errors import Unsupported
 from vecserve_export.melspectrogram import LogMelSpectrogram
 from vecserve_export.plan import Case, Feeds, Plan, TowerPlan
-from vecserve_server.repository.manifest import (
-    AudioInput,
-    Output,
-    Pooling,
-    Tower,
-)
+from vecserve_server.repository.manifest import AudioInput, Output, Pooling, Tower
 
 # A row is 30 s of sound and costs a CPU about a second.
 _MAX_BATCH_ROWS = 2

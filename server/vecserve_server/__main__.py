@@ -8,25 +8,12 @@ import uvloop
 from pydantic import ValidationError
 from pydantic_settings import CliApp
 
-from vecserve_server.app import (
-    App,
-    StartError,
-)
-from vecserve_server.config import (
-    ServerConfig,
-)
-from vecserve_server.engine.session import (
-    GraphError,
-)
-from vecserve_server.malloc import (
-    return_large_blocks,
-)
-from vecserve_server.repository.errors import (
-    BundleError,
-)
-from vecserve_server.telemetry.logs import (
-    configure_logs,
-)
+from vecserve_server.app import App, StartError
+from vecserve_server.config import ServerConfig
+from vecserve_server.engine.session import GraphError
+from vecserve_server.malloc import return_large_blocks
+from vecserve_server.repository.errors import BundleError
+from vecserve_server.telemetry.logs import configure_logs
 
 
 def main() -> None:

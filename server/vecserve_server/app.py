@@ -9,56 +9,22 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from prometheus_client import start_http_server
 
-from vecserve_server.api.embedding.items import (
-    ItemHandler,
-)
-from vecserve_server.api.embedding.service import (
-    SERVICE,
-    EmbeddingService,
-)
-from vecserve_server.api.oip import (
-    service as inference,
-)
-from vecserve_server.api.oip.requests import (
-    InferHandler,
-)
-from vecserve_server.api.oip.shared_memory import (
-    Regions,
-)
-from vecserve_server.api.rpc.drain import (
-    Drain,
-)
-from vecserve_server.api.rpc.reflection import (
-    reflection_handlers,
-)
-from vecserve_server.config import (
-    ServerConfig,
-)
-from vecserve_server.loading.providers import (
-    EVERY_MODEL,
-    Providers,
-)
-from vecserve_server.loading.resources import (
-    LoadResources,
-)
-from vecserve_server.modalities.content import (
-    Limits,
-)
-from vecserve_server.models.catalog import (
-    Catalog,
-)
-from vecserve_server.models.manager import (
-    ModelManager,
-)
-from vecserve_server.models.models import (
-    Models,
-)
-from vecserve_server.scheduling.runner import (
-    Runner,
-)
-from vecserve_server.telemetry.metrics import (
-    Metrics,
-)
+from vecserve_server.api.embedding.items import ItemHandler
+from vecserve_server.api.embedding.service import SERVICE, EmbeddingService
+from vecserve_server.api.oip import service as inference
+from vecserve_server.api.oip.requests import InferHandler
+from vecserve_server.api.oip.shared_memory import Regions
+from vecserve_server.api.rpc.drain import Drain
+from vecserve_server.api.rpc.reflection import reflection_handlers
+from vecserve_server.config import ServerConfig
+from vecserve_server.loading.providers import EVERY_MODEL, Providers
+from vecserve_server.loading.resources import LoadResources
+from vecserve_server.modalities.content import Limits
+from vecserve_server.models.catalog import Catalog
+from vecserve_server.models.manager import ModelManager
+from vecserve_server.models.models import Models
+from vecserve_server.scheduling.runner import Runner
+from vecserve_server.telemetry.metrics import Metrics
 
 _log = logging.getLogger(__name__)
 

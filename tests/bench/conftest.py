@@ -11,9 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import (
-    ROOT,
-)
+from tests.conftest import ROOT
 
 FAKE = Path(__file__).parent / "fake_server.py"
 TIMEOUT_S = 120

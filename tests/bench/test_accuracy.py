@@ -5,9 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench.conftest import (
-    Bench,
-)
+from tests.bench.conftest import Bench
 
 SERVICE_S = 0.02
 GAP_S = 0.005

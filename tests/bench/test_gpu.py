@@ -13,9 +13,7 @@ import torch
 
 from benchmarks.gpu import model
 from benchmarks.gpu.workloads import WORKLOADS
-from tests.conftest import (
-    ROOT,
-)
+from tests.conftest import ROOT
 
 MINILM = "all-MiniLM-L6-v2"
 TIMEOUT_S = 300

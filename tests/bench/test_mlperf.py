@@ -9,9 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import (
-    ROOT,
-)
+from tests.conftest import ROOT
 
 MINILM = "all-MiniLM-L6-v2"
 TEXTS = 12

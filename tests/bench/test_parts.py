@@ -10,9 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import (
-    ROOT,
-)
+from tests.conftest import ROOT
 from vecserve import Client
 from vecserve.bench import processes
 from vecserve.bench.load import Load, RoundSpec

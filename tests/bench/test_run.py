@@ -5,9 +5,7 @@ import sys
 
 import pytest
 
-from tests.bench.conftest import (
-    Bench,
-)
+from tests.bench.conftest import Bench
 
 MINILM = "all-MiniLM-L6-v2"
 ALONE = ("--concurrency", "1")

@@ -9,11 +9,7 @@ import numpy as np
 import pytest
 from google.rpc import status_pb2
 
-from tests.examples.programs import (
-    LANGUAGES,
-    Example,
-    need_tools,
-)
+from tests.examples.programs import LANGUAGES, Example, need_tools
 from vecserve.v1 import embedding_pb2, embedding_pb2_grpc
 
 ONES = embedding_pb2.Embedding(

@@ -6,9 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from tests.export.conftest import (
-    Command,
-)
+from tests.export.conftest import Command
 from vecserve_export import bundle, catalog
 from vecserve_export.__main__ import app
 

@@ -8,14 +8,8 @@ import pytest
 import torch
 from ctranslate2.converters.transformers import WhisperLoader
 
-from tests.export.conftest import (
-    Command,
-    tiny_whisper,
-)
-from tests.export.test_families import (
-    manifest_of,
-    run_graph,
-)
+from tests.export.conftest import Command, tiny_whisper
+from tests.export.test_families import manifest_of, run_graph
 from vecserve_export import samples
 from vecserve_export.ctranslate2 import whisper_encoder_state
 from vecserve_export.errors import Unsupported

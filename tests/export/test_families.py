@@ -20,9 +20,7 @@ from transformers import (
     WhisperModel,
 )
 
-from tests.export.conftest import (
-    Command,
-)
+from tests.export.conftest import Command
 from vecserve_export import optimize, samples
 from vecserve_server.repository.manifest import (
     MANIFEST_FILE,

@@ -10,12 +10,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import load_file, save_file
 
-from tests.export.conftest import (
-    Command,
-)
-from tests.export.test_precisions import (
-    manifest_of,
-)
+from tests.export.conftest import Command
+from tests.export.test_precisions import manifest_of
 from vecserve_export import optimize, samples
 from vecserve_export.rounding import round_as_fp16
 

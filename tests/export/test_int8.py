@@ -8,12 +8,8 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from tests.export.conftest import (
-    Command,
-)
-from tests.export.test_precisions import (
-    manifest_of,
-)
+from tests.export.conftest import Command
+from tests.export.test_precisions import manifest_of
 from vecserve_export.quantize import quantize
 
 TRANSFORMERS = ("tiny-bert", "tiny-clip", "tiny-whisper")

@@ -5,15 +5,10 @@ from pathlib import Path
 import pytest
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
-from tests.export.conftest import (
-    Command,
-)
+from tests.export.conftest import Command
 from vecserve_export import export as exporting
 from vecserve_export import verify
-from vecserve_server.repository.manifest import (
-    MANIFEST_FILE,
-    Manifest,
-)
+from vecserve_server.repository.manifest import MANIFEST_FILE, Manifest
 
 
 def manifest_of(folder: Path) -> Manifest:

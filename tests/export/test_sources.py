@@ -7,22 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.export.conftest import (
-    Command,
-    write_clip_merges,
-)
-from tests.export.test_families import (
-    manifest_of,
-)
-from tests.export.test_packages import (
-    make_wheel,
-)
+from tests.export.conftest import Command, write_clip_merges
+from tests.export.test_families import manifest_of
+from tests.export.test_packages import make_wheel
 from vecserve_export import catalog, weights
 from vecserve_export.catalog import CLIP_MERGES, KnownModel
 from vecserve_export.packages import PackagedFile, PackagedFiles
-from vecserve_server.repository.manifest import (
-    sha256_of,
-)
+from vecserve_server.repository.manifest import sha256_of
 
 RESNET = KnownModel(
     name="tiny",

@@ -7,9 +7,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from tests.export.conftest import (
-    Command,
-)
+from tests.export.conftest import Command
 from vecserve_export import export as exporting
 from vecserve_export.optimize import optimize
 

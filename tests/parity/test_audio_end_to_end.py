@@ -12,12 +12,8 @@ import soundfile
 import soxr
 from transformers import WhisperFeatureExtractor
 
-from tests.conftest import (
-    ROOT,
-)
-from tests.support.testdata import (
-    speech,
-)
+from tests.conftest import ROOT
+from tests.support.testdata import speech
 from vecserve import Client
 from vecserve_export.request import Request
 from vecserve_export.weights import obtain

@@ -12,12 +12,8 @@ import tokenizers
 import torch
 from transformers import AutoModel, AutoTokenizer
 
-from tests.conftest import (
-    ROOT,
-)
-from tests.support.testdata import (
-    sts_test,
-)
+from tests.conftest import ROOT
+from tests.support.testdata import sts_test
 from vecserve import Client
 from vecserve_export.request import Request
 from vecserve_export.weights import obtain

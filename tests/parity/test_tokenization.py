@@ -11,19 +11,10 @@ from pathlib import Path
 import pytest
 from transformers import BertTokenizer, CLIPTokenizer, PreTrainedTokenizerBase
 
-from tests.support.testdata import (
-    sts_test,
-)
-from vecserve_server.modalities.content import (
-    Limits,
-    Text,
-)
-from vecserve_server.modalities.text import (
-    TextPipeline,
-)
-from vecserve_server.repository.manifest import (
-    TextInput,
-)
+from tests.support.testdata import sts_test
+from vecserve_server.modalities.content import Limits, Text
+from vecserve_server.modalities.text import TextPipeline
+from vecserve_server.repository.manifest import TextInput
 
 ODD_TEXTS = [
     "",

@@ -11,9 +11,7 @@ import pytest
 import soundfile
 from transformers import WhisperFeatureExtractor
 
-from tests.conftest import (
-    ROOT,
-)
+from tests.conftest import ROOT
 from vecserve_export import samples
 from vecserve_export.request import Request
 from vecserve_export.weights import obtain

@@ -11,9 +11,7 @@ import zipfile
 from functools import cache
 from pathlib import Path
 
-from vecserve_server.repository.manifest import (
-    sha256_of,
-)
+from vecserve_server.repository.manifest import sha256_of
 
 _CACHE = Path(__file__).parents[2] / ".cache" / "testdata"
 _WHEELS = {

@@ -32,7 +32,7 @@ HEAD = """\
 # The protocol
 
 Package `vecserve.v1`: every call, message and value, as [the protos](../protos/vecserve/v1)
-document them. How to call it from your language: [clients.md](clients.md).
+document them. How to call it from your language: [other-languages.md](clients.md).
 """
 
 Path_ = tuple[int, ...]

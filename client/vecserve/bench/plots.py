@@ -6,7 +6,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from vecserve.bench.targets import BenchError
+from vecserve._extras import require_extra
 
 PNG, HTML = "latency-throughput.png", "report.html"
 
@@ -40,10 +40,11 @@ td:nth-child(-n+3), th:nth-child(-n+3), .environment td {{ text-align: left }}
 def draw(
     measured: Mapping[str, Any], folder: Path, titles: Collection[str] | None = None
 ) -> list[Path]:
-    """Write the PNG and the page into `folder`; return their paths. Raises BenchError.
+    """Write the PNG and the page into `folder`; return their paths. Raises MissingExtra.
 
     `titles` chooses the results that are plotted, by default all; the page's table has all.
     """
+    require_extra("matplotlib", "bench", "a plot")
     folder.mkdir(parents=True, exist_ok=True)
     plotted = [one for one in measured["results"] if titles is None or one["title"] in titles]
     figure = _figure(plotted, measured["environment"])
@@ -56,11 +57,9 @@ def draw(
 
 def _figure(results: Sequence[Mapping[str, Any]], environment: Mapping[str, Any]) -> Any:
     """Draw one panel a kind of load: p50 (solid) and p99 (dashed) of each target."""
-    try:
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
-    except ImportError as error:
-        raise BenchError("plots need matplotlib: pip install 'vecserve[bench]'") from error
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
     titles = list(dict.fromkeys(one["title"] for one in results))
     names = list(dict.fromkeys(one["target"] for one in results))
     columns = min(_COLUMNS, len(titles))

@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from vecserve._extras import require_extra
 from vecserve.bench.environment import collect_environment
 from vecserve.bench.load import Load
 from vecserve.bench.measure import Case, Part, Plan, measure
@@ -29,7 +30,7 @@ from vecserve.bench.plots import draw
 from vecserve.bench.report import results, table, write
 from vecserve.bench.statistics import percentile
 from vecserve.bench.sweep import Search, Step, sweep
-from vecserve.bench.targets import BenchError
+from vecserve.bench.targets import BenchError, Target
 from vecserve.bench.workers import open_workers
 from vecserve.cli.terminal import say, stderr
 
@@ -158,6 +159,7 @@ def run(
         )
         chosen_loads = loads(base, parse_callers(concurrency), parse_rates(rate))
         chosen = parse_targets(targets)
+        _require_extras(chosen, plots)
         plan = Plan(rounds=rounds, seconds=seconds, lead_s=lead_s, warmup_s=warmup_s)
         cases = [Case("", (Part(target.name, load),)) for load in chosen_loads for target in chosen]
         pids = parse_pids(pid or [], chosen)
@@ -220,6 +222,7 @@ def sweep_rates(
         check_pool(load)
         environment = collect_environment()
         chosen = parse_targets(targets)
+        _require_extras(chosen, None)
         with (
             open_workers(chosen, processes) as workers,
             Live(console=stderr, transient=True) as live,
@@ -283,6 +286,14 @@ def _reporting() -> Iterator[None]:
     except BenchError as error:
         say("error", str(error), "bold red")
         raise typer.Exit(1) from None
+
+
+def _require_extras(targets: Sequence[Target], plots: Path | None) -> None:
+    """Raise MissingExtra before anything is measured in vain."""
+    if any(target.kind == "oip" for target in targets):
+        require_extra("tritonclient", "bench", "an oip target")
+    if plots:
+        require_extra("matplotlib", "bench", "a plot")
 
 
 def _keep(measured: dict[str, object], output: Path | None, plots: Path | None) -> None:

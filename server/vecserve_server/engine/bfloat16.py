@@ -10,9 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from vecserve_server.engine.tensors import (
-    BF16,
-)
+from vecserve_server.engine.tensors import BF16
 
 Array = npt.NDArray[np.generic]
 

@@ -8,12 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from vecserve_server.engine.padding import (
-    GraphSpec,
-)
-from vecserve_server.engine.session import (
-    Session,
-)
+from vecserve_server.engine.padding import GraphSpec
+from vecserve_server.engine.session import Session
 
 Array = npt.NDArray[np.generic]
 

@@ -3,15 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vecserve_server.engine.tensors import (
-    BYTES,
-    TensorSpec,
-    has_batch_axis,
-)
-from vecserve_server.repository.manifest import (
-    Pooling,
-    Tower,
-)
+from vecserve_server.engine.tensors import BYTES, TensorSpec, has_batch_axis
+from vecserve_server.repository.manifest import Pooling, Tower
 
 MASK_INPUT = "attention_mask"
 MASK_PAD = 0

@@ -8,28 +8,12 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from vecserve_server.engine.bfloat16 import (
-    run_with_bfloat16,
-)
-from vecserve_server.engine.providers import (
-    cuda,
-    openvino,
-)
-from vecserve_server.engine.providers.base import (
-    RECORD_NODES,
-    NoProvider,
-    nodes_by_provider,
-)
-from vecserve_server.engine.providers.cpu_cache import (
-    compiled,
-)
-from vecserve_server.engine.tensors import (
-    BF16,
-    BYTES,
-)
-from vecserve_server.repository.config import (
-    Provider,
-)
+from vecserve_server.engine.bfloat16 import run_with_bfloat16
+from vecserve_server.engine.providers import cuda, openvino
+from vecserve_server.engine.providers.base import RECORD_NODES, NoProvider, nodes_by_provider
+from vecserve_server.engine.providers.cpu_cache import compiled
+from vecserve_server.engine.tensors import BF16, BYTES
+from vecserve_server.repository.config import Provider
 
 Array = npt.NDArray[np.generic]
 

@@ -10,21 +10,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vecserve_server.engine.engine import (
-    Array,
-    Engine,
-    Job,
-)
-from vecserve_server.engine.padding import (
-    GraphSpec,
-)
-from vecserve_server.engine.session import (
-    Session,
-)
-from vecserve_server.engine.tensors import (
-    BYTES,
-    TensorSpec,
-)
+from vecserve_server.engine.engine import Array, Engine, Job
+from vecserve_server.engine.padding import GraphSpec
+from vecserve_server.engine.session import Session
+from vecserve_server.engine.tensors import BYTES, TensorSpec
 
 _log = logging.getLogger(__name__)
 

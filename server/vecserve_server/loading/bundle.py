@@ -5,68 +5,26 @@ from collections.abc import Callable
 
 import numpy as np
 
-from vecserve_server.engine.engine import (
-    Array,
-    Engine,
-    Job,
-)
-from vecserve_server.engine.padding import (
-    GraphSpec,
-)
-from vecserve_server.engine.providers.select import (
-    best_provider,
-)
-from vecserve_server.engine.session import (
-    Session,
-)
-from vecserve_server.engine.tensors import (
-    specs_of,
-)
-from vecserve_server.loading.calibrate import (
-    calibrate,
-)
-from vecserve_server.loading.graph_check import (
-    check_graph,
-)
-from vecserve_server.loading.parity import (
-    check_parity,
-    probe_jobs,
-)
-from vecserve_server.loading.providers import (
-    load_on_choice,
-    log_nodes,
-)
+from vecserve_server.engine.engine import Array, Engine, Job
+from vecserve_server.engine.padding import GraphSpec
+from vecserve_server.engine.providers.select import best_provider
+from vecserve_server.engine.session import Session
+from vecserve_server.engine.tensors import specs_of
+from vecserve_server.loading.calibrate import calibrate
+from vecserve_server.loading.graph_check import check_graph
+from vecserve_server.loading.parity import check_parity, probe_jobs
+from vecserve_server.loading.providers import load_on_choice, log_nodes
 from vecserve_server.loading.resources import LoadResources
-from vecserve_server.modalities.build import (
-    build_pipeline,
-)
-from vecserve_server.repository.bundle import (
-    Bundle,
-)
-from vecserve_server.repository.config import (
-    Provider,
-)
-from vecserve_server.repository.errors import (
-    BundleError,
-)
-from vecserve_server.repository.manifest import (
-    Tower,
-)
-from vecserve_server.scheduling.cost_model import (
-    CostModel,
-)
-from vecserve_server.scheduling.options import (
-    BatchLimits,
-)
-from vecserve_server.scheduling.scheduler import (
-    use_of_cores,
-)
-from vecserve_server.serving.graph import (
-    ServedGraph,
-)
-from vecserve_server.serving.tower import (
-    LoadedTower,
-)
+from vecserve_server.modalities.build import build_pipeline
+from vecserve_server.repository.bundle import Bundle
+from vecserve_server.repository.config import Provider
+from vecserve_server.repository.errors import BundleError
+from vecserve_server.repository.manifest import Tower
+from vecserve_server.scheduling.cost_model import CostModel
+from vecserve_server.scheduling.options import BatchLimits
+from vecserve_server.scheduling.scheduler import use_of_cores
+from vecserve_server.serving.graph import ServedGraph
+from vecserve_server.serving.tower import LoadedTower
 
 _log = logging.getLogger(__name__)
 

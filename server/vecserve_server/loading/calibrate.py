@@ -3,14 +3,8 @@
 import time
 from collections.abc import Callable
 
-from vecserve_server.engine.engine import (
-    Engine,
-    Job,
-)
-from vecserve_server.scheduling.cost_model import (
-    CostModel,
-    Sample,
-)
+from vecserve_server.engine.engine import Engine, Job
+from vecserve_server.scheduling.cost_model import CostModel, Sample
 
 # Shapes measured (rows, positions), where the graph has lengths and where not.
 _SHAPES_OF_LENGTHS = ((1, 8), (1, 128), (2, 128), (4, 8), (4, 32))

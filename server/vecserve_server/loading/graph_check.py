@@ -2,13 +2,8 @@
 
 from pathlib import Path
 
-from vecserve_server.engine.session import (
-    GraphError,
-    Session,
-)
-from vecserve_server.repository.manifest import (
-    Tower,
-)
+from vecserve_server.engine.session import GraphError, Session
+from vecserve_server.repository.manifest import Tower
 
 _FEEDS_OF_KIND = {
     "text": {"input_ids": "tensor(int64)", "attention_mask": "tensor(int64)"},

@@ -3,61 +3,22 @@
 import logging
 from collections.abc import Callable
 
-from vecserve_server.engine.engine import (
-    Engine,
-)
-from vecserve_server.engine.padding import (
-    GraphSpec,
-)
-from vecserve_server.engine.providers.select import (
-    best_provider,
-)
-from vecserve_server.engine.session import (
-    Session,
-)
-from vecserve_server.engine.tensors import (
-    UnknownType,
-    specs_of,
-)
-from vecserve_server.loading.batching_check import (
-    blank_row,
-    check_batching,
-)
-from vecserve_server.loading.calibrate import (
-    calibrate,
-)
-from vecserve_server.loading.providers import (
-    load_on_choice,
-    log_nodes,
-)
-from vecserve_server.loading.resources import (
-    LoadResources,
-)
-from vecserve_server.repository.config import (
-    Provider,
-)
-from vecserve_server.repository.errors import (
-    BundleError,
-)
-from vecserve_server.repository.onnx_file import (
-    DEFAULT_MAX_BATCH_SIZE,
-    GRAPH_FILE,
-    OnnxFile,
-)
-from vecserve_server.scheduling.cost_model import (
-    CostModel,
-    Sample,
-)
-from vecserve_server.scheduling.options import (
-    BatchLimits,
-)
-from vecserve_server.serving.graph import (
-    ServedGraph,
-)
-from vecserve_server.serving.tensor_model import (
-    TensorModel,
-    length_input_of,
-)
+from vecserve_server.engine.engine import Engine
+from vecserve_server.engine.padding import GraphSpec
+from vecserve_server.engine.providers.select import best_provider
+from vecserve_server.engine.session import Session
+from vecserve_server.engine.tensors import UnknownType, specs_of
+from vecserve_server.loading.batching_check import blank_row, check_batching
+from vecserve_server.loading.calibrate import calibrate
+from vecserve_server.loading.providers import load_on_choice, log_nodes
+from vecserve_server.loading.resources import LoadResources
+from vecserve_server.repository.config import Provider
+from vecserve_server.repository.errors import BundleError
+from vecserve_server.repository.onnx_file import DEFAULT_MAX_BATCH_SIZE, GRAPH_FILE, OnnxFile
+from vecserve_server.scheduling.cost_model import CostModel, Sample
+from vecserve_server.scheduling.options import BatchLimits
+from vecserve_server.serving.graph import ServedGraph
+from vecserve_server.serving.tensor_model import TensorModel, length_input_of
 
 _log = logging.getLogger(__name__)
 

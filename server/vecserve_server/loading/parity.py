@@ -2,27 +2,12 @@
 
 import numpy as np
 
-from vecserve_server.engine.engine import (
-    Array,
-    Engine,
-    Job,
-)
-from vecserve_server.engine.session import (
-    GraphError,
-)
-from vecserve_server.modalities.base import (
-    Pipeline,
-)
-from vecserve_server.modalities.content import (
-    Text,
-)
-from vecserve_server.repository.config import (
-    Provider,
-)
-from vecserve_server.repository.manifest import (
-    Pooling,
-    Tower,
-)
+from vecserve_server.engine.engine import Array, Engine, Job
+from vecserve_server.engine.session import GraphError
+from vecserve_server.modalities.base import Pipeline
+from vecserve_server.modalities.content import Text
+from vecserve_server.repository.config import Provider
+from vecserve_server.repository.manifest import Pooling, Tower
 
 # bfloat16 gives 0.9999 and better for all four families.
 MIN_COSINE = 0.999

@@ -5,14 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from vecserve_server.engine.session import (
-    GraphError,
-    Session,
-)
-from vecserve_server.repository.config import (
-    ModelConfig,
-    Provider,
-)
+from vecserve_server.engine.session import GraphError, Session
+from vecserve_server.repository.config import ModelConfig, Provider
 
 _log = logging.getLogger(__name__)
 

@@ -6,13 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import soxr
 
-from vecserve_server.errors import (
-    InvalidItem,
-)
-from vecserve_server.modalities.audio_decode import (
-    Audio,
-    open_audio,
-)
+from vecserve_server.errors import InvalidItem
+from vecserve_server.modalities.audio_decode import Audio, open_audio
 from vecserve_server.modalities.content import (
     Content,
     EncodedAudio,
@@ -20,14 +15,8 @@ from vecserve_server.modalities.content import (
     PcmAudio,
     wrong_modality,
 )
-from vecserve_server.modalities.rows import (
-    Prepared,
-    Row,
-    Span,
-)
-from vecserve_server.repository.manifest import (
-    AudioInput,
-)
+from vecserve_server.modalities.rows import Prepared, Row, Span
+from vecserve_server.repository.manifest import AudioInput
 
 # Samples of all channels that are decoded at most: half an hour of stereo at
 # 149 kHz. Seconds alone would let 64 channels at 768 kHz through.

@@ -11,17 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from vecserve_server.errors import (
-    InvalidItem,
-)
-from vecserve_server.modalities.content import (
-    EncodedAudio,
-    PcmAudio,
-    SampleFormat,
-)
-from vecserve_server.modalities.signatures import (
-    describe,
-)
+from vecserve_server.errors import InvalidItem
+from vecserve_server.modalities.content import EncodedAudio, PcmAudio, SampleFormat
+from vecserve_server.modalities.signatures import describe
 
 MIN_SAMPLE_RATE_HZ = 1_000
 MAX_SAMPLE_RATE_HZ = 768_000

@@ -2,27 +2,12 @@
 
 from pathlib import Path
 
-from vecserve_server.modalities.audio import (
-    AudioPipeline,
-)
-from vecserve_server.modalities.base import (
-    Pipeline,
-)
-from vecserve_server.modalities.content import (
-    Limits,
-)
-from vecserve_server.modalities.image import (
-    ImagePipeline,
-)
-from vecserve_server.modalities.text import (
-    TextPipeline,
-)
-from vecserve_server.repository.manifest import (
-    AudioInput,
-    ImageInput,
-    TextInput,
-    Tower,
-)
+from vecserve_server.modalities.audio import AudioPipeline
+from vecserve_server.modalities.base import Pipeline
+from vecserve_server.modalities.content import Limits
+from vecserve_server.modalities.image import ImagePipeline
+from vecserve_server.modalities.text import TextPipeline
+from vecserve_server.repository.manifest import AudioInput, ImageInput, TextInput, Tower
 
 
 def build_pipeline(tower: Tower, bundle_dir: Path, limits: Limits) -> Pipeline:

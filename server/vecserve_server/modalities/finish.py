@@ -5,15 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from vecserve_server.modalities.rows import (
-    FinishedVector,
-    OutputPlan,
-    Row,
-    Span,
-)
-from vecserve_server.repository.manifest import (
-    Pooling,
-)
+from vecserve_server.modalities.rows import FinishedVector, OutputPlan, Row, Span
+from vecserve_server.repository.manifest import Pooling
 
 # The least length a vector is divided by: torch.nn.functional.normalize's eps.
 _EPSILON = 1e-12

@@ -11,25 +11,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from vecserve_server.errors import (
-    InvalidItem,
-)
-from vecserve_server.modalities.content import (
-    Content,
-    EncodedImage,
-    Limits,
-    wrong_modality,
-)
-from vecserve_server.modalities.rows import (
-    Prepared,
-    Row,
-)
-from vecserve_server.modalities.signatures import (
-    describe,
-)
-from vecserve_server.repository.manifest import (
-    ImageInput,
-)
+from vecserve_server.errors import InvalidItem
+from vecserve_server.modalities.content import Content, EncodedImage, Limits, wrong_modality
+from vecserve_server.modalities.rows import Prepared, Row
+from vecserve_server.modalities.signatures import describe
+from vecserve_server.repository.manifest import ImageInput
 
 # The decoders that callers can reach.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")

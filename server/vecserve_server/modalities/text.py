@@ -6,22 +6,10 @@ import numpy as np
 import numpy.typing as npt
 import tokenizers
 
-from vecserve_server.errors import (
-    InvalidItem,
-)
-from vecserve_server.modalities.content import (
-    Content,
-    Limits,
-    Text,
-    wrong_modality,
-)
-from vecserve_server.modalities.rows import (
-    Prepared,
-    Row,
-)
-from vecserve_server.repository.manifest import (
-    TextInput,
-)
+from vecserve_server.errors import InvalidItem
+from vecserve_server.modalities.content import Content, Limits, Text, wrong_modality
+from vecserve_server.modalities.rows import Prepared, Row
+from vecserve_server.repository.manifest import TextInput
 
 _QUICK_CHARACTERS = 1000
 

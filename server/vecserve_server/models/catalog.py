@@ -1,14 +1,8 @@
 """What tensor requests can name: every loaded model, by name and version."""
 
-from vecserve_server.errors import (
-    ModelNotReady,
-)
-from vecserve_server.models.registry import (
-    Versions,
-)
-from vecserve_server.serving.model import (
-    ServedModel,
-)
+from vecserve_server.errors import ModelNotReady
+from vecserve_server.models.registry import Versions
+from vecserve_server.serving.model import ServedModel
 
 
 class Catalog(Versions[ServedModel]):

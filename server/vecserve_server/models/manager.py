@@ -11,69 +11,25 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from vecserve_server.engine.padding import (
-    MASK_INPUT,
-)
-from vecserve_server.engine.session import (
-    GraphError,
-)
-from vecserve_server.errors import (
-    InvalidItem,
-    LoadFailed,
-    ModelNotFound,
-)
-from vecserve_server.loading.bundle import (
-    load_towers,
-)
-from vecserve_server.loading.onnx_file import (
-    load_onnx_file,
-)
-from vecserve_server.loading.resources import (
-    LoadResources,
-)
-from vecserve_server.models.catalog import (
-    Catalog,
-)
-from vecserve_server.models.models import (
-    Model,
-    Models,
-)
-from vecserve_server.repository.bundle import (
-    Bundle,
-)
-from vecserve_server.repository.config import (
-    CONFIG_FILE,
-)
-from vecserve_server.repository.errors import (
-    BundleError,
-)
-from vecserve_server.repository.finder import (
-    Found,
-    find_models,
-    read_model,
-)
-from vecserve_server.repository.onnx_file import (
-    OnnxFile,
-)
-from vecserve_server.serving.bundle_model import (
-    BundleModel,
-    describe,
-)
-from vecserve_server.serving.graph import (
-    ServedGraph,
-)
-from vecserve_server.serving.model import (
-    ServedModel,
-)
-from vecserve_server.serving.tensor_model import (
-    TensorModel,
-)
-from vecserve_server.serving.tower import (
-    LoadedTower,
-)
-from vecserve_server.telemetry.metrics import (
-    Metrics,
-)
+from vecserve_server.engine.padding import MASK_INPUT
+from vecserve_server.engine.session import GraphError
+from vecserve_server.errors import InvalidItem, LoadFailed, ModelNotFound
+from vecserve_server.loading.bundle import load_towers
+from vecserve_server.loading.onnx_file import load_onnx_file
+from vecserve_server.loading.resources import LoadResources
+from vecserve_server.models.catalog import Catalog
+from vecserve_server.models.models import Model, Models
+from vecserve_server.repository.bundle import Bundle
+from vecserve_server.repository.config import CONFIG_FILE
+from vecserve_server.repository.errors import BundleError
+from vecserve_server.repository.finder import Found, find_models, read_model
+from vecserve_server.repository.onnx_file import OnnxFile
+from vecserve_server.serving.bundle_model import BundleModel, describe
+from vecserve_server.serving.graph import ServedGraph
+from vecserve_server.serving.model import ServedModel
+from vecserve_server.serving.tensor_model import TensorModel
+from vecserve_server.serving.tower import LoadedTower
+from vecserve_server.telemetry.metrics import Metrics
 
 _log = logging.getLogger(__name__)
 

@@ -3,26 +3,11 @@
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 
-from vecserve_server.errors import (
-    InvalidItem,
-    ModelNotReady,
-)
-from vecserve_server.modalities.content import (
-    Content,
-    EncodedAudio,
-    EncodedImage,
-    PcmAudio,
-    Text,
-)
-from vecserve_server.models.registry import (
-    Versions,
-)
-from vecserve_server.repository.manifest import (
-    Manifest,
-)
-from vecserve_server.serving.tower import (
-    LoadedTower,
-)
+from vecserve_server.errors import InvalidItem, ModelNotReady
+from vecserve_server.modalities.content import Content, EncodedAudio, EncodedImage, PcmAudio, Text
+from vecserve_server.models.registry import Versions
+from vecserve_server.repository.manifest import Manifest
+from vecserve_server.serving.tower import LoadedTower
 
 _KIND_OF = {Text: "text", EncodedImage: "image", EncodedAudio: "audio", PcmAudio: "audio"}
 

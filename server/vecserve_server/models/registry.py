@@ -3,9 +3,7 @@
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
-from vecserve_server.errors import (
-    ModelNotFound,
-)
+from vecserve_server.errors import ModelNotFound
 
 
 class Versioned(Protocol):

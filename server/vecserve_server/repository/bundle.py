@@ -5,18 +5,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from vecserve_server.repository.config import (
-    ModelConfig,
-    read_config,
-)
-from vecserve_server.repository.errors import (
-    BundleError,
-)
-from vecserve_server.repository.manifest import (
-    MANIFEST_FILE,
-    Manifest,
-    sha256_of,
-)
+from vecserve_server.repository.config import ModelConfig, read_config
+from vecserve_server.repository.errors import BundleError
+from vecserve_server.repository.manifest import MANIFEST_FILE, Manifest, sha256_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,8 @@ from typing import Literal, TypeVar
 
 from pydantic import Field, ValidationError
 
-from vecserve_server.repository.errors import (
-    BundleError,
-)
-from vecserve_server.repository.manifest import (
-    Record,
-)
+from vecserve_server.repository.errors import BundleError
+from vecserve_server.repository.manifest import Record
 
 CONFIG_FILE = "config.json"
 

@@ -2,21 +2,10 @@
 
 from pathlib import Path
 
-from vecserve_server.repository.bundle import (
-    Bundle,
-    read_bundle,
-)
-from vecserve_server.repository.errors import (
-    BundleError,
-)
-from vecserve_server.repository.manifest import (
-    MANIFEST_FILE,
-)
-from vecserve_server.repository.onnx_file import (
-    GRAPH_FILE,
-    OnnxFile,
-    read_onnx_file,
-)
+from vecserve_server.repository.bundle import Bundle, read_bundle
+from vecserve_server.repository.errors import BundleError
+from vecserve_server.repository.manifest import MANIFEST_FILE
+from vecserve_server.repository.onnx_file import GRAPH_FILE, OnnxFile, read_onnx_file
 
 Found = Bundle | OnnxFile
 

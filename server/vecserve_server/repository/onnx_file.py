@@ -13,14 +13,8 @@ from pathlib import Path
 
 from pydantic import Field
 
-from vecserve_server.repository.config import (
-    CONFIG_FILE,
-    ModelConfig,
-    read_config,
-)
-from vecserve_server.repository.errors import (
-    BundleError,
-)
+from vecserve_server.repository.config import CONFIG_FILE, ModelConfig, read_config
+from vecserve_server.repository.errors import BundleError
 
 GRAPH_FILE = "model.onnx"
 TRITON_CONFIG_FILE = "config.pbtxt"

@@ -3,14 +3,8 @@
 from collections.abc import Hashable, Iterator
 from typing import Generic
 
-from vecserve_server.scheduling.options import (
-    Priority,
-)
-from vecserve_server.scheduling.queue import (
-    Entry,
-    P,
-    answered_by_s,
-)
+from vecserve_server.scheduling.options import Priority
+from vecserve_server.scheduling.queue import Entry, P, answered_by_s
 
 # A job joins while that saves at least this share of the batch's time against
 # running it alone: below, batches grow long and gain next to nothing. What

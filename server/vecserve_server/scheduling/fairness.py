@@ -14,13 +14,8 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import Generic
 
-from vecserve_server.scheduling.options import (
-    Priority,
-)
-from vecserve_server.scheduling.queue import (
-    Entry,
-    P,
-)
+from vecserve_server.scheduling.options import Priority
+from vecserve_server.scheduling.queue import Entry, P
 
 # The interactive priority's share of the machine, to the bulk priority's one, while
 # both have work.

@@ -6,12 +6,8 @@ from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from vecserve_server.scheduling.anticipation import (
-    Anticipation,
-)
-from vecserve_server.scheduling.cost_model import (
-    CostModel,
-)
+from vecserve_server.scheduling.anticipation import Anticipation
+from vecserve_server.scheduling.cost_model import CostModel
 from vecserve_server.scheduling.options import BatchLimits, JobOptions, Priority
 
 P = TypeVar("P")

@@ -7,28 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from vecserve_server.engine.engine import (
-    Job,
-    JobOutputs,
-)
-from vecserve_server.errors import (
-    DeadlineMissed,
-)
-from vecserve_server.scheduling.cost_model import (
-    CostModel,
-)
-from vecserve_server.scheduling.options import (
-    BatchLimits,
-    JobOptions,
-)
-from vecserve_server.scheduling.queue import (
-    Entry,
-    Queue,
-)
-from vecserve_server.scheduling.scheduler import (
-    Batch,
-    Scheduler,
-)
+from vecserve_server.engine.engine import Job, JobOutputs
+from vecserve_server.errors import DeadlineMissed
+from vecserve_server.scheduling.cost_model import CostModel
+from vecserve_server.scheduling.options import BatchLimits, JobOptions
+from vecserve_server.scheduling.queue import Entry, Queue
+from vecserve_server.scheduling.scheduler import Batch, Scheduler
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,25 +19,11 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Generic
 
-from vecserve_server.scheduling.batch_filling import (
-    MAX_BATCH_S,
-    fill,
-)
-from vecserve_server.scheduling.cost_model import (
-    CostModel,
-    Sample,
-)
-from vecserve_server.scheduling.fairness import (
-    FairQueue,
-)
-from vecserve_server.scheduling.options import (
-    Priority,
-)
-from vecserve_server.scheduling.queue import (
-    Entry,
-    P,
-    Queue,
-)
+from vecserve_server.scheduling.batch_filling import MAX_BATCH_S, fill
+from vecserve_server.scheduling.cost_model import CostModel, Sample
+from vecserve_server.scheduling.fairness import FairQueue
+from vecserve_server.scheduling.options import Priority
+from vecserve_server.scheduling.queue import Entry, P, Queue
 
 # Without a deadline a job is due this long after it came: jobs with earlier
 # deadlines overtake it until then, and none that come later.

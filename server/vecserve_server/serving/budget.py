@@ -3,12 +3,8 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from vecserve_server.errors import (
-    QueueFull,
-)
-from vecserve_server.serving.semaphore import (
-    WeightedSemaphore,
-)
+from vecserve_server.errors import QueueFull
+from vecserve_server.serving.semaphore import WeightedSemaphore
 
 
 class ByteBudget:

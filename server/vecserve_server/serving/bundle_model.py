@@ -6,24 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from vecserve_server.engine.tensors import (
-    BYTES,
-    FP32,
-    TensorSpec,
-)
-from vecserve_server.errors import (
-    InvalidItem,
-    ServingError,
-)
-from vecserve_server.modalities.content import (
-    Content,
-    EncodedAudio,
-    EncodedImage,
-    Text,
-)
-from vecserve_server.repository.manifest import (
-    Manifest,
-)
+from vecserve_server.engine.tensors import BYTES, FP32, TensorSpec
+from vecserve_server.errors import InvalidItem, ServingError
+from vecserve_server.modalities.content import Content, EncodedAudio, EncodedImage, Text
+from vecserve_server.repository.manifest import Manifest
 from vecserve_server.serving.request import (
     Array,
     TensorRequest,
@@ -31,16 +17,9 @@ from vecserve_server.serving.request import (
     check_names,
     check_rows,
 )
-from vecserve_server.serving.tower import (
-    Embedded,
-    LoadedTower,
-)
-from vecserve_server.telemetry.statistics import (
-    Statistics,
-)
-from vecserve_server.telemetry.timings import (
-    Timings,
-)
+from vecserve_server.serving.tower import Embedded, LoadedTower
+from vecserve_server.telemetry.statistics import Statistics
+from vecserve_server.telemetry.timings import Timings
 
 OUTPUT = "embedding"
 # Rows of one request: each is prepared and queued by itself, as an item of

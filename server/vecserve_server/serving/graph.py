@@ -4,27 +4,12 @@ import asyncio
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 
-from vecserve_server.engine.engine import (
-    Job,
-)
-from vecserve_server.engine.tensors import (
-    TensorSpec,
-)
-from vecserve_server.errors import (
-    InvalidItem,
-    QueueFull,
-)
-from vecserve_server.scheduling.options import (
-    JobOptions,
-)
-from vecserve_server.scheduling.runner import (
-    JobOutcome,
-    JobQueue,
-    Runner,
-)
-from vecserve_server.serving.semaphore import (
-    WeightedSemaphore,
-)
+from vecserve_server.engine.engine import Job
+from vecserve_server.engine.tensors import TensorSpec
+from vecserve_server.errors import InvalidItem, QueueFull
+from vecserve_server.scheduling.options import JobOptions
+from vecserve_server.scheduling.runner import JobOutcome, JobQueue, Runner
+from vecserve_server.serving.semaphore import WeightedSemaphore
 
 
 class ServedGraph:

@@ -2,19 +2,10 @@
 
 from typing import Protocol
 
-from vecserve_server.engine.tensors import (
-    TensorSpec,
-)
-from vecserve_server.serving.request import (
-    Array,
-    TensorRequest,
-)
-from vecserve_server.telemetry.statistics import (
-    Statistics,
-)
-from vecserve_server.telemetry.timings import (
-    Timings,
-)
+from vecserve_server.engine.tensors import TensorSpec
+from vecserve_server.serving.request import Array, TensorRequest
+from vecserve_server.telemetry.statistics import Statistics
+from vecserve_server.telemetry.timings import Timings
 
 
 class ServedModel(Protocol):

@@ -2,16 +2,9 @@
 
 from dataclasses import dataclass
 
-from vecserve_server.errors import (
-    InvalidItem,
-)
-from vecserve_server.modalities.rows import (
-    OutputPlan,
-)
-from vecserve_server.repository.manifest import (
-    Pooling,
-    Tower,
-)
+from vecserve_server.errors import InvalidItem
+from vecserve_server.modalities.rows import OutputPlan
+from vecserve_server.repository.manifest import Pooling, Tower
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,20 +6,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from vecserve_server.engine.tensors import (
-    Axis,
-    Datatype,
-    TensorSpec,
-)
-from vecserve_server.errors import (
-    InvalidItem,
-)
-from vecserve_server.scheduling.options import (
-    JobOptions,
-)
-from vecserve_server.serving.options import (
-    EmbedOptions,
-)
+from vecserve_server.engine.tensors import Axis, Datatype, TensorSpec
+from vecserve_server.errors import InvalidItem
+from vecserve_server.scheduling.options import JobOptions
+from vecserve_server.serving.options import EmbedOptions
 
 Array = npt.NDArray[np.generic]
 

@@ -6,35 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from vecserve_server.engine.engine import (
-    Job,
-)
-from vecserve_server.engine.tensors import (
-    BYTES,
-    TensorSpec,
-)
-from vecserve_server.errors import (
-    ComputeFailed,
-    InvalidItem,
-)
-from vecserve_server.serving.budget import (
-    ByteBudget,
-)
-from vecserve_server.serving.graph import (
-    ServedGraph,
-)
-from vecserve_server.serving.request import (
-    Array,
-    TensorRequest,
-    check_inputs,
-    check_names,
-)
-from vecserve_server.telemetry.statistics import (
-    Statistics,
-)
-from vecserve_server.telemetry.timings import (
-    Timings,
-)
+from vecserve_server.engine.engine import Job
+from vecserve_server.engine.tensors import BYTES, TensorSpec
+from vecserve_server.errors import ComputeFailed, InvalidItem
+from vecserve_server.serving.budget import ByteBudget
+from vecserve_server.serving.graph import ServedGraph
+from vecserve_server.serving.request import Array, TensorRequest, check_inputs, check_names
+from vecserve_server.telemetry.statistics import Statistics
+from vecserve_server.telemetry.timings import Timings
 
 
 class TensorModel:

@@ -9,45 +9,18 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from vecserve_server.engine.engine import (
-    Job,
-)
-from vecserve_server.errors import (
-    ComputeFailed,
-)
-from vecserve_server.modalities.base import (
-    Pipeline,
-)
-from vecserve_server.modalities.content import (
-    Content,
-)
-from vecserve_server.modalities.finish import (
-    finish,
-)
-from vecserve_server.modalities.rows import (
-    FinishedVector,
-    Prepared,
-    Row,
-)
-from vecserve_server.repository.manifest import (
-    Tower,
-)
-from vecserve_server.scheduling.options import (
-    JobOptions,
-)
-from vecserve_server.scheduling.runner import (
-    JobOutcome,
-)
-from vecserve_server.serving.graph import (
-    ServedGraph,
-)
-from vecserve_server.serving.options import (
-    EmbedOptions,
-    resolve,
-)
-from vecserve_server.serving.semaphore import (
-    WeightedSemaphore,
-)
+from vecserve_server.engine.engine import Job
+from vecserve_server.errors import ComputeFailed
+from vecserve_server.modalities.base import Pipeline
+from vecserve_server.modalities.content import Content
+from vecserve_server.modalities.finish import finish
+from vecserve_server.modalities.rows import FinishedVector, Prepared, Row
+from vecserve_server.repository.manifest import Tower
+from vecserve_server.scheduling.options import JobOptions
+from vecserve_server.scheduling.runner import JobOutcome
+from vecserve_server.serving.graph import ServedGraph
+from vecserve_server.serving.options import EmbedOptions, resolve
+from vecserve_server.serving.semaphore import WeightedSemaphore
 from vecserve_server.telemetry.timings import Timings
 
 

@@ -6,14 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from tests.contract.embedding.requests import (
-    WHISPER,
-    array,
-    audio,
-    error,
-    result_of,
-    vector,
-)
+from tests.contract.embedding.requests import WHISPER, array, audio, error, result_of, vector
 from vecserve.v1 import embedding_pb2 as pb
 from vecserve.v1 import model_pb2
 from vecserve.v1.embedding_pb2_grpc import EmbeddingServiceStub

@@ -6,10 +6,7 @@ from google.protobuf import descriptor_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 
-from tests.contract.embedding.requests import (
-    MINILM,
-    TIMEOUT_S,
-)
+from tests.contract.embedding.requests import MINILM, TIMEOUT_S
 
 SERVICES = {
     "vecserve.v1.EmbeddingService",

@@ -6,14 +6,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from tests.contract.embedding.requests import (
-    CLIP,
-    MINILM,
-    RESNET,
-    TIMEOUT_S,
-    WHISPER,
-    rpc_error,
-)
+from tests.contract.embedding.requests import CLIP, MINILM, RESNET, TIMEOUT_S, WHISPER, rpc_error
 from vecserve.v1 import embedding_pb2 as pb
 from vecserve.v1 import model_pb2
 from vecserve.v1.embedding_pb2_grpc import EmbeddingServiceStub

@@ -5,13 +5,7 @@ import pytest
 from tritonclient.grpc import InferenceServerClient
 from tritonclient.grpc.model_config_pb2 import DataType
 
-from tests.contract.oip.requests import (
-    CLIP,
-    MINILM,
-    failure,
-    inputs,
-    strings,
-)
+from tests.contract.oip.requests import CLIP, MINILM, failure, inputs, strings
 
 GRAPH = f"{MINILM}.text"
 

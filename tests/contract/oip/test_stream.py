@@ -8,14 +8,7 @@ import pytest
 from tritonclient.grpc import InferenceServerClient, service_pb2, service_pb2_grpc
 from tritonclient.utils import serialize_byte_tensor
 
-from tests.contract.oip.requests import (
-    MINILM,
-    RESNET,
-    TIMEOUT_S,
-    failure,
-    inputs,
-    strings,
-)
+from tests.contract.oip.requests import MINILM, RESNET, TIMEOUT_S, failure, inputs, strings
 
 
 def request(id_: str, model: str = MINILM) -> service_pb2.ModelInferRequest:

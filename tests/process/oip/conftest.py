@@ -8,9 +8,7 @@ import pytest
 from onnx import TensorProto
 from tritonclient.grpc import InferenceServerClient
 
-from tests.contract.oip.requests import (
-    MINILM,
-)
+from tests.contract.oip.requests import MINILM
 from tests.process.oip.graphs import (
     NUMBERS,
     add,
@@ -21,9 +19,7 @@ from tests.process.oip.graphs import (
     save,
     softmax_of_rows,
 )
-from tests.support.server_process import (
-    ServerProcess,
-)
+from tests.support.server_process import ServerProcess
 
 # Long enough that requests sent together meet, on a busy machine too.
 DELAY = {"queue_delay_us": 200_000}

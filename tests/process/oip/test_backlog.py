@@ -10,13 +10,8 @@ from google.rpc import code_pb2, error_details_pb2
 from grpc_status import rpc_status
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from tests.process.oip.graphs import (
-    add,
-    save,
-)
-from tests.support.server_process import (
-    ServerProcess,
-)
+from tests.process.oip.graphs import add, save
+from tests.support.server_process import ServerProcess
 
 TIMEOUT_S = 30
 # Floats of a row: 1.6 MB.

@@ -8,18 +8,9 @@ import grpc
 import numpy as np
 from tritonclient.grpc.aio import InferenceServerClient as AsyncClient
 
-from tests.contract.embedding.requests import (
-    text,
-)
-from tests.contract.oip.requests import (
-    MINILM,
-    inputs,
-    strings,
-    tokens,
-)
-from tests.support.server_process import (
-    ServerProcess,
-)
+from tests.contract.embedding.requests import text
+from tests.contract.oip.requests import MINILM, inputs, strings, tokens
+from tests.support.server_process import ServerProcess
 from vecserve.v1 import embedding_pb2
 from vecserve.v1.embedding_pb2_grpc import EmbeddingServiceStub
 

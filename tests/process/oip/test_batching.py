@@ -8,14 +8,8 @@ import pytest
 from tritonclient.grpc import InferenceServerClient
 from tritonclient.grpc.aio import InferenceServerClient as AsyncClient
 
-from tests.contract.oip.requests import (
-    inputs,
-    run,
-    tokens,
-)
-from tests.support.server_process import (
-    ServerProcess,
-)
+from tests.contract.oip.requests import inputs, run, tokens
+from tests.support.server_process import ServerProcess
 
 Feeds = dict[str, np.ndarray]
 

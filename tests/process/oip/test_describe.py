@@ -4,14 +4,8 @@ import numpy as np
 from tritonclient.grpc import InferenceServerClient
 from tritonclient.grpc.model_config_pb2 import ModelInstanceGroup
 
-from tests.contract.oip.requests import (
-    MINILM,
-    failure,
-    inputs,
-)
-from tests.support.server_process import (
-    ServerProcess,
-)
+from tests.contract.oip.requests import MINILM, failure, inputs
+from tests.support.server_process import ServerProcess
 
 
 def test_server_metadata_lists_what_works(client: InferenceServerClient) -> None:

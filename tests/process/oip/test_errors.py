@@ -6,17 +6,8 @@ import pytest
 from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedOutput, service_pb2
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
-from tests.contract.oip.requests import (
-    CLIP,
-    MINILM,
-    failure,
-    inputs,
-    outputs,
-    strings,
-)
-from tests.support.server_process import (
-    ServerProcess,
-)
+from tests.contract.oip.requests import CLIP, MINILM, failure, inputs, outputs, strings
+from tests.support.server_process import ServerProcess
 
 X = np.zeros((1, 3), dtype=np.float32)
 IDS = np.ones((1, 4), dtype=np.int64)

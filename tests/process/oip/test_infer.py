@@ -26,12 +26,8 @@ from tests.contract.oip.requests import (
     strings,
     tokens,
 )
-from tests.process.oip.graphs import (
-    NUMBERS,
-)
-from tests.support.server_process import (
-    ServerProcess,
-)
+from tests.process.oip.graphs import NUMBERS
+from tests.support.server_process import ServerProcess
 
 
 @pytest.mark.parametrize(("rows", "length"), [(1, 7), (3, 18), (8, 64)])

@@ -4,15 +4,8 @@ import grpc
 import numpy as np
 from tritonclient.grpc import InferenceServerClient, service_pb2, service_pb2_grpc
 
-from tests.contract.oip.requests import (
-    TIMEOUT_S,
-    failure,
-    inputs,
-    tokens,
-)
-from tests.support.server_process import (
-    ServerProcess,
-)
+from tests.contract.oip.requests import TIMEOUT_S, failure, inputs, tokens
+from tests.support.server_process import ServerProcess
 
 
 def request(priority: int) -> service_pb2.ModelInferRequest:

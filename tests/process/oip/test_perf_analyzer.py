@@ -11,16 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.oip.requests import (
-    MINILM,
-    RESNET,
-)
-from tests.support.server_process import (
-    ServerProcess,
-)
-from tests.support.testdata import (
-    perf_analyzer,
-)
+from tests.contract.oip.requests import MINILM, RESNET
+from tests.support.server_process import ServerProcess
+from tests.support.testdata import perf_analyzer
 
 # Three short windows, taken as they are: this is about completing, not about speed.
 SHORT = (

@@ -13,28 +13,13 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tritonclient.grpc import InferenceServerClient
 from tritonclient.grpc.aio import InferenceServerClient as AsyncClient
 
-from tests.contract.embedding import (
-    requests as typed,
-)
-from tests.contract.oip.requests import (
-    MINILM,
-    failure,
-    inputs,
-    strings,
-)
-from tests.process.oip.graphs import (
-    add,
-    save,
-)
-from tests.support.server_process import (
-    ServerProcess,
-    run_server,
-)
+from tests.contract.embedding import requests as typed
+from tests.contract.oip.requests import MINILM, failure, inputs, strings
+from tests.process.oip.graphs import add, save
+from tests.support.server_process import ServerProcess, run_server
 from vecserve.v1 import embedding_pb2
 from vecserve.v1.embedding_pb2_grpc import EmbeddingServiceStub
-from vecserve_server.repository.onnx_file import (
-    OnnxFileConfig,
-)
+from vecserve_server.repository.onnx_file import OnnxFileConfig
 
 ZEROS = np.zeros((1, 3), dtype=np.float32)
 SHAPE: list[int | str | None] = ["batch", 3]

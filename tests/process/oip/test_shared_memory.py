@@ -9,11 +9,7 @@ import pytest
 from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedOutput
 from tritonclient.utils import serialize_byte_tensor, shared_memory
 
-from tests.contract.oip.requests import (
-    failure,
-    inputs,
-    strings,
-)
+from tests.contract.oip.requests import failure, inputs, strings
 
 X = np.arange(6, dtype=np.float32).reshape(2, 3)
 

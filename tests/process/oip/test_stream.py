@@ -10,13 +10,8 @@ import pytest
 from tritonclient.grpc import InferenceServerClient, service_pb2, service_pb2_grpc
 from tritonclient.grpc.aio import InferenceServerClient as AsyncClient
 
-from tests.contract.oip.requests import (
-    failure,
-    inputs,
-)
-from tests.support.server_process import (
-    ServerProcess,
-)
+from tests.contract.oip.requests import failure, inputs
+from tests.support.server_process import ServerProcess
 
 TIMEOUT_S = 60
 

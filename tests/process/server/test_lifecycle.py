@@ -22,10 +22,7 @@ from tests.contract.embedding.requests import (
     text,
     vector,
 )
-from tests.support.server_process import (
-    ServerProcess,
-    run_server,
-)
+from tests.support.server_process import ServerProcess, run_server
 from vecserve.v1 import embedding_pb2 as pb
 from vecserve.v1 import model_pb2
 from vecserve.v1.embedding_pb2_grpc import EmbeddingServiceStub

@@ -7,12 +7,8 @@ from pathlib import Path
 import grpc
 import numpy as np
 
-from tests.contract.embedding.requests import (
-    WHISPER,
-)
-from tests.support.server_process import (
-    ServerProcess,
-)
+from tests.contract.embedding.requests import WHISPER
+from tests.support.server_process import ServerProcess
 from vecserve.v1 import embedding_pb2 as pb
 from vecserve.v1.embedding_pb2_grpc import EmbeddingServiceStub
 

@@ -7,16 +7,8 @@ from pathlib import Path
 
 import grpc
 
-from tests.contract.embedding.requests import (
-    MINILM,
-    embed,
-    error,
-    text,
-    vector,
-)
-from tests.support.server_process import (
-    ServerProcess,
-)
+from tests.contract.embedding.requests import MINILM, embed, error, text, vector
+from tests.support.server_process import ServerProcess
 from vecserve.v1.embedding_pb2_grpc import EmbeddingServiceStub
 
 

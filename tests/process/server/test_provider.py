@@ -12,10 +12,7 @@ from pathlib import Path
 import onnxruntime
 import pytest
 
-from tests.support.server_process import (
-    ServerProcess,
-    run_server,
-)
+from tests.support.server_process import ServerProcess, run_server
 
 MINILM = "all-MiniLM-L6-v2"
 EXTRAS = {"cuda": "gpu", "openvino": "openvino"}

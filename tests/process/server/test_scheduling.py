@@ -18,9 +18,7 @@ from tests.contract.embedding.requests import (
     text,
     vector,
 )
-from tests.support.server_process import (
-    ServerProcess,
-)
+from tests.support.server_process import ServerProcess
 from vecserve.v1.embedding_pb2_grpc import EmbeddingServiceStub
 
 MakeRepository = Callable[..., Path]

@@ -7,33 +7,14 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from vecserve_server.engine.engine import (
-    Engine,
-)
-from vecserve_server.engine.padding import (
-    GraphSpec,
-)
-from vecserve_server.engine.session import (
-    GraphError,
-    Session,
-)
-from vecserve_server.loading.parity import (
-    check_parity,
-    probe_jobs,
-)
-from vecserve_server.modalities.build import (
-    build_pipeline,
-)
-from vecserve_server.modalities.content import (
-    Limits,
-)
-from vecserve_server.repository.bundle import (
-    Bundle,
-    read_bundle,
-)
-from vecserve_server.repository.manifest import (
-    Tower,
-)
+from vecserve_server.engine.engine import Engine
+from vecserve_server.engine.padding import GraphSpec
+from vecserve_server.engine.session import GraphError, Session
+from vecserve_server.loading.parity import check_parity, probe_jobs
+from vecserve_server.modalities.build import build_pipeline
+from vecserve_server.modalities.content import Limits
+from vecserve_server.repository.bundle import Bundle, read_bundle
+from vecserve_server.repository.manifest import Tower
 
 
 def engine_of(graph: Path, tower: Tower, cache: Path) -> Engine:

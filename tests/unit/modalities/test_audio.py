@@ -8,29 +8,12 @@ import pytest
 import soundfile
 import soxr
 
-from tests.support.testdata import (
-    speech,
-)
-from vecserve_server.errors import (
-    InvalidItem,
-)
-from vecserve_server.modalities.audio import (
-    AudioPipeline,
-)
-from vecserve_server.modalities.content import (
-    Content,
-    EncodedAudio,
-    Limits,
-    PcmAudio,
-    SampleFormat,
-)
-from vecserve_server.modalities.rows import (
-    Prepared,
-    Span,
-)
-from vecserve_server.repository.manifest import (
-    AudioInput,
-)
+from tests.support.testdata import speech
+from vecserve_server.errors import InvalidItem
+from vecserve_server.modalities.audio import AudioPipeline
+from vecserve_server.modalities.content import Content, EncodedAudio, Limits, PcmAudio, SampleFormat
+from vecserve_server.modalities.rows import Prepared, Span
+from vecserve_server.repository.manifest import AudioInput
 
 Samples = npt.NDArray[np.float32]
 

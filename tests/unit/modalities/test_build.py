@@ -4,15 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from vecserve_server.modalities.build import (
-    build_pipeline,
-)
-from vecserve_server.modalities.content import (
-    EncodedAudio,
-    EncodedImage,
-    Limits,
-    Text,
-)
+from vecserve_server.modalities.build import build_pipeline
+from vecserve_server.modalities.content import EncodedAudio, EncodedImage, Limits, Text
 from vecserve_server.repository.manifest import (
     AudioInput,
     ImageInput,

@@ -9,24 +9,11 @@ import PIL.Image
 import pytest
 import soundfile
 
-from vecserve_server.errors import (
-    InvalidItem,
-)
-from vecserve_server.modalities.audio import (
-    AudioPipeline,
-)
-from vecserve_server.modalities.content import (
-    EncodedAudio,
-    EncodedImage,
-    Limits,
-)
-from vecserve_server.modalities.image import (
-    ImagePipeline,
-)
-from vecserve_server.repository.manifest import (
-    AudioInput,
-    ImageInput,
-)
+from vecserve_server.errors import InvalidItem
+from vecserve_server.modalities.audio import AudioPipeline
+from vecserve_server.modalities.content import EncodedAudio, EncodedImage, Limits
+from vecserve_server.modalities.image import ImagePipeline
+from vecserve_server.repository.manifest import AudioInput, ImageInput
 
 CASES = 150
 IMAGES = ImagePipeline(

@@ -4,18 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from vecserve_server.modalities.finish import (
-    finish,
-)
-from vecserve_server.modalities.rows import (
-    OutputPlan,
-    Row,
-    Span,
-)
-from vecserve_server.repository.manifest import (
-    Output,
-    Pooling,
-)
+from vecserve_server.modalities.finish import finish
+from vecserve_server.modalities.rows import OutputPlan, Row, Span
+from vecserve_server.repository.manifest import Output, Pooling
 
 RAW = Output(name="mean", pooling=Pooling.MEAN, normalized=False)
 UNIT = Output(name="unit", pooling=Pooling.MEAN, normalized=True)

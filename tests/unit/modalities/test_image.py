@@ -9,19 +9,10 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from vecserve_server.errors import (
-    InvalidItem,
-)
-from vecserve_server.modalities.content import (
-    EncodedImage,
-    Limits,
-)
-from vecserve_server.modalities.image import (
-    ImagePipeline,
-)
-from vecserve_server.repository.manifest import (
-    ImageInput,
-)
+from vecserve_server.errors import InvalidItem
+from vecserve_server.modalities.content import EncodedImage, Limits
+from vecserve_server.modalities.image import ImagePipeline
+from vecserve_server.repository.manifest import ImageInput
 
 SPEC = ImageInput(resize_shortest_edge=64, resample="bicubic", crop_height=64, crop_width=64)
 PIPELINE = ImagePipeline(SPEC, Limits(max_image_pixels=1_000_000))

@@ -7,20 +7,10 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from vecserve_server.errors import (
-    InvalidItem,
-)
-from vecserve_server.modalities.content import (
-    EncodedImage,
-    Limits,
-    Text,
-)
-from vecserve_server.modalities.text import (
-    TextPipeline,
-)
-from vecserve_server.repository.manifest import (
-    TextInput,
-)
+from vecserve_server.errors import InvalidItem
+from vecserve_server.modalities.content import EncodedImage, Limits, Text
+from vecserve_server.modalities.text import TextPipeline
+from vecserve_server.repository.manifest import TextInput
 
 CLS, SEP, UNKNOWN, ONE, TWO = 1, 2, 3, 4, 5
 MAX_TOKENS = 6

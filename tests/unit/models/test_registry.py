@@ -4,12 +4,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from vecserve_server.errors import (
-    ModelNotFound,
-)
-from vecserve_server.models.registry import (
-    Versions,
-)
+from vecserve_server.errors import ModelNotFound
+from vecserve_server.models.registry import Versions
 
 
 @dataclass(frozen=True)

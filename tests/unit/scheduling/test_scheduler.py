@@ -7,26 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vecserve_server.scheduling.cost_model import (
-    CostModel,
-    Sample,
-)
-from vecserve_server.scheduling.fairness import (
-    BULK_ROWS,
-)
-from vecserve_server.scheduling.options import (
-    BatchLimits,
-    JobOptions,
-    Priority,
-)
-from vecserve_server.scheduling.queue import (
-    Entry,
-    Queue,
-)
-from vecserve_server.scheduling.scheduler import (
-    Batch,
-    Scheduler,
-)
+from vecserve_server.scheduling.cost_model import CostModel, Sample
+from vecserve_server.scheduling.fairness import BULK_ROWS
+from vecserve_server.scheduling.options import BatchLimits, JobOptions, Priority
+from vecserve_server.scheduling.queue import Entry, Queue
+from vecserve_server.scheduling.scheduler import Batch, Scheduler
 
 LIMITS = BatchLimits(max_rows=8, max_positions=400)
 FIXED_S, ROW_S, POSITION_S = 0.002, 0.0002, 0.0001

@@ -11,32 +11,14 @@ from vecserve_server.api.embedding.messages import (
     to_options,
     to_result,
 )
-from vecserve_server.api.rpc.caller import (
-    Caller,
-)
-from vecserve_server.api.rpc.status import (
-    code_name,
-)
-from vecserve_server.errors import (
-    ComputeFailed,
-    ServingError,
-)
-from vecserve_server.models.models import (
-    Model,
-    Models,
-)
-from vecserve_server.scheduling.options import (
-    JobOptions,
-)
-from vecserve_server.serving.options import (
-    EmbedOptions,
-)
-from vecserve_server.telemetry.metrics import (
-    Metrics,
-)
-from vecserve_server.telemetry.timings import (
-    Timings,
-)
+from vecserve_server.api.rpc.caller import Caller
+from vecserve_server.api.rpc.status import code_name
+from vecserve_server.errors import ComputeFailed, ServingError
+from vecserve_server.models.models import Model, Models
+from vecserve_server.scheduling.options import JobOptions
+from vecserve_server.serving.options import EmbedOptions
+from vecserve_server.telemetry.metrics import Metrics
+from vecserve_server.telemetry.timings import Timings
 
 _log = logging.getLogger(__name__)
 

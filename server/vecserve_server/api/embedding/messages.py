@@ -8,13 +8,8 @@ from google.protobuf import duration_pb2
 
 from vecserve.v1 import embedding_pb2, model_pb2
 from vecserve_server.api.rpc.caller import Caller
-from vecserve_server.api.rpc.status import (
-    to_status,
-)
-from vecserve_server.errors import (
-    InvalidItem,
-    ServingError,
-)
+from vecserve_server.api.rpc.status import to_status
+from vecserve_server.errors import InvalidItem, ServingError
 from vecserve_server.modalities.content import (
     Content,
     EncodedAudio,
@@ -23,22 +18,12 @@ from vecserve_server.modalities.content import (
     SampleFormat,
     Text,
 )
-from vecserve_server.modalities.rows import (
-    FinishedVector,
-)
-from vecserve_server.repository.manifest import (
-    Pooling,
-)
+from vecserve_server.modalities.rows import FinishedVector
+from vecserve_server.repository.manifest import Pooling
 from vecserve_server.scheduling.options import JobOptions, Priority
-from vecserve_server.serving.options import (
-    EmbedOptions,
-)
-from vecserve_server.serving.tower import (
-    Embedded,
-)
-from vecserve_server.telemetry.timings import (
-    Timings,
-)
+from vecserve_server.serving.options import EmbedOptions
+from vecserve_server.serving.tower import Embedded
+from vecserve_server.telemetry.timings import Timings
 
 T = TypeVar("T")
 Enum = TypeVar("Enum", bound=int)

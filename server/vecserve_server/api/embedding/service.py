@@ -9,40 +9,17 @@ import grpc
 from google.protobuf.message import Message
 
 from vecserve.v1 import embedding_pb2
-from vecserve_server.api.embedding.describe import (
-    to_model_info,
-)
-from vecserve_server.api.embedding.items import (
-    ItemHandler,
-)
-from vecserve_server.api.embedding.stream import (
-    EmbedStream,
-)
-from vecserve_server.api.rpc.caller import (
-    caller_of,
-)
-from vecserve_server.api.rpc.drain import (
-    Drain,
-)
-from vecserve_server.api.rpc.handlers import (
-    unary,
-)
-from vecserve_server.api.rpc.parse import (
-    parser,
-)
-from vecserve_server.api.rpc.status import (
-    abort,
-)
-from vecserve_server.errors import (
-    InvalidItem,
-    ServingError,
-)
-from vecserve_server.modalities.content import (
-    Limits,
-)
-from vecserve_server.models.models import (
-    Models,
-)
+from vecserve_server.api.embedding.describe import to_model_info
+from vecserve_server.api.embedding.items import ItemHandler
+from vecserve_server.api.embedding.stream import EmbedStream
+from vecserve_server.api.rpc.caller import caller_of
+from vecserve_server.api.rpc.drain import Drain
+from vecserve_server.api.rpc.handlers import unary
+from vecserve_server.api.rpc.parse import parser
+from vecserve_server.api.rpc.status import abort
+from vecserve_server.errors import InvalidItem, ServingError
+from vecserve_server.modalities.content import Limits
+from vecserve_server.models.models import Models
 
 SERVICE = embedding_pb2.DESCRIPTOR.services_by_name["EmbeddingService"].full_name
 

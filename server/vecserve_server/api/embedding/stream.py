@@ -12,34 +12,14 @@ from collections import deque
 import grpc
 
 from vecserve.v1 import embedding_pb2
-from vecserve_server.api.embedding.chunks import (
-    messages_of,
-    pieces_of,
-)
-from vecserve_server.api.embedding.items import (
-    ItemContext,
-    ItemHandler,
-)
-from vecserve_server.api.embedding.messages import (
-    to_error_result,
-)
-from vecserve_server.api.rpc.caller import (
-    Caller,
-)
-from vecserve_server.api.rpc.parse import (
-    Malformed,
-)
-from vecserve_server.api.rpc.streaming import (
-    read_until_stopped,
-)
-from vecserve_server.errors import (
-    DuplicateItem,
-    InvalidItem,
-    ServingError,
-)
-from vecserve_server.telemetry.timings import (
-    Timings,
-)
+from vecserve_server.api.embedding.chunks import messages_of, pieces_of
+from vecserve_server.api.embedding.items import ItemContext, ItemHandler
+from vecserve_server.api.embedding.messages import to_error_result
+from vecserve_server.api.rpc.caller import Caller
+from vecserve_server.api.rpc.parse import Malformed
+from vecserve_server.api.rpc.streaming import read_until_stopped
+from vecserve_server.errors import DuplicateItem, InvalidItem, ServingError
+from vecserve_server.telemetry.timings import Timings
 
 ItemResult = embedding_pb2.ItemResult
 

@@ -2,21 +2,11 @@
 
 from collections.abc import Sequence
 
-from vecserve_server.api.oip.stubs import (
-    grpc_service_pb2 as pb,
-)
-from vecserve_server.api.oip.stubs import (
-    model_config_pb2 as config_pb,
-)
-from vecserve_server.engine.tensors import (
-    TensorSpec,
-)
-from vecserve_server.serving.model import (
-    ServedModel,
-)
-from vecserve_server.telemetry.statistics import (
-    DurationStat,
-)
+from vecserve_server.api.oip.stubs import grpc_service_pb2 as pb
+from vecserve_server.api.oip.stubs import model_config_pb2 as config_pb
+from vecserve_server.engine.tensors import TensorSpec
+from vecserve_server.serving.model import ServedModel
+from vecserve_server.telemetry.statistics import DurationStat
 
 
 def to_metadata(model: ServedModel, versions: Sequence[str]) -> pb.ModelMetadataResponse:

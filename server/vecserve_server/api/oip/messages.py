@@ -8,33 +8,13 @@ from vecserve_server.api.oip.parameters import (
     to_job_options,
     to_options,
 )
-from vecserve_server.api.oip.shared_memory import (
-    Part,
-    Region,
-    Regions,
-)
-from vecserve_server.api.oip.stubs import (
-    grpc_service_pb2 as pb,
-)
-from vecserve_server.api.oip.tensors import (
-    from_contents,
-    from_raw,
-    to_raw,
-)
-from vecserve_server.api.rpc.caller import (
-    Caller,
-)
-from vecserve_server.errors import (
-    InvalidItem,
-)
-from vecserve_server.serving.model import (
-    ServedModel,
-)
-from vecserve_server.serving.request import (
-    Array,
-    Tensor,
-    TensorRequest,
-)
+from vecserve_server.api.oip.shared_memory import Part, Region, Regions
+from vecserve_server.api.oip.stubs import grpc_service_pb2 as pb
+from vecserve_server.api.oip.tensors import from_contents, from_raw, to_raw
+from vecserve_server.api.rpc.caller import Caller
+from vecserve_server.errors import InvalidItem
+from vecserve_server.serving.model import ServedModel
+from vecserve_server.serving.request import Array, Tensor, TensorRequest
 
 
 def to_request(

@@ -3,28 +3,13 @@
 import time
 from collections.abc import Mapping
 
-from vecserve_server.api.oip.shared_memory import (
-    Part,
-)
-from vecserve_server.api.oip.stubs import (
-    grpc_service_pb2 as pb,
-)
-from vecserve_server.api.rpc.caller import (
-    Caller,
-)
-from vecserve_server.errors import (
-    InvalidItem,
-)
-from vecserve_server.repository.manifest import (
-    Pooling,
-)
-from vecserve_server.scheduling.options import (
-    JobOptions,
-    Priority,
-)
-from vecserve_server.serving.options import (
-    EmbedOptions,
-)
+from vecserve_server.api.oip.shared_memory import Part
+from vecserve_server.api.oip.stubs import grpc_service_pb2 as pb
+from vecserve_server.api.rpc.caller import Caller
+from vecserve_server.errors import InvalidItem
+from vecserve_server.repository.manifest import Pooling
+from vecserve_server.scheduling.options import JobOptions, Priority
+from vecserve_server.serving.options import EmbedOptions
 
 Parameters = Mapping[str, pb.InferParameter]
 Value = bool | int | float | str

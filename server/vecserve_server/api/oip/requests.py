@@ -4,43 +4,17 @@ import asyncio
 import logging
 import time
 
-from vecserve_server.api.oip.messages import (
-    shared_outputs,
-    to_request,
-    to_response,
-)
-from vecserve_server.api.oip.shared_memory import (
-    Regions,
-)
-from vecserve_server.api.oip.stubs import (
-    grpc_service_pb2 as pb,
-)
-from vecserve_server.api.rpc.caller import (
-    Caller,
-)
-from vecserve_server.api.rpc.status import (
-    code_name,
-)
-from vecserve_server.errors import (
-    ComputeFailed,
-    DeadlineMissed,
-    ServingError,
-)
-from vecserve_server.models.catalog import (
-    Catalog,
-)
-from vecserve_server.serving.model import (
-    ServedModel,
-)
-from vecserve_server.telemetry.metrics import (
-    Metrics,
-)
-from vecserve_server.telemetry.statistics import (
-    RequestTimings,
-)
-from vecserve_server.telemetry.timings import (
-    Timings,
-)
+from vecserve_server.api.oip.messages import shared_outputs, to_request, to_response
+from vecserve_server.api.oip.shared_memory import Regions
+from vecserve_server.api.oip.stubs import grpc_service_pb2 as pb
+from vecserve_server.api.rpc.caller import Caller
+from vecserve_server.api.rpc.status import code_name
+from vecserve_server.errors import ComputeFailed, DeadlineMissed, ServingError
+from vecserve_server.models.catalog import Catalog
+from vecserve_server.serving.model import ServedModel
+from vecserve_server.telemetry.metrics import Metrics
+from vecserve_server.telemetry.statistics import RequestTimings
+from vecserve_server.telemetry.timings import Timings
 
 _log = logging.getLogger(__name__)
 

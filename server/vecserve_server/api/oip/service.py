@@ -7,51 +7,19 @@ from itertools import count
 import grpc
 from google.protobuf.message import Message
 
-from vecserve_server.api.oip.describe import (
-    to_config,
-    to_metadata,
-    to_statistics,
-)
-from vecserve_server.api.oip.requests import (
-    InferHandler,
-)
-from vecserve_server.api.oip.shared_memory import (
-    Regions,
-)
-from vecserve_server.api.oip.stream import (
-    InferStream,
-)
-from vecserve_server.api.oip.stubs import (
-    grpc_service_pb2 as pb,
-)
-from vecserve_server.api.rpc.caller import (
-    caller_of,
-)
-from vecserve_server.api.rpc.drain import (
-    Drain,
-)
-from vecserve_server.api.rpc.handlers import (
-    unary,
-)
-from vecserve_server.api.rpc.parse import (
-    parser,
-)
-from vecserve_server.api.rpc.status import (
-    abort,
-)
-from vecserve_server.errors import (
-    FeatureOff,
-    InvalidItem,
-    RegionNotFound,
-    ServingError,
-)
-from vecserve_server.models.catalog import (
-    Catalog,
-)
-from vecserve_server.models.manager import (
-    ModelManager,
-    State,
-)
+from vecserve_server.api.oip.describe import to_config, to_metadata, to_statistics
+from vecserve_server.api.oip.requests import InferHandler
+from vecserve_server.api.oip.shared_memory import Regions
+from vecserve_server.api.oip.stream import InferStream
+from vecserve_server.api.oip.stubs import grpc_service_pb2 as pb
+from vecserve_server.api.rpc.caller import caller_of
+from vecserve_server.api.rpc.drain import Drain
+from vecserve_server.api.rpc.handlers import unary
+from vecserve_server.api.rpc.parse import parser
+from vecserve_server.api.rpc.status import abort
+from vecserve_server.errors import FeatureOff, InvalidItem, RegionNotFound, ServingError
+from vecserve_server.models.catalog import Catalog
+from vecserve_server.models.manager import ModelManager, State
 
 _DESCRIPTOR = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 SERVICE: str = _DESCRIPTOR.full_name

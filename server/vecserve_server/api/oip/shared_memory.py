@@ -11,12 +11,7 @@ import weakref
 from dataclasses import dataclass
 from pathlib import Path
 
-from vecserve_server.errors import (
-    FeatureOff,
-    InvalidItem,
-    RegionExists,
-    RegionNotFound,
-)
+from vecserve_server.errors import FeatureOff, InvalidItem, RegionExists, RegionNotFound
 
 # Where Linux keeps what shm_open makes.
 _FOLDER = Path("/dev/shm")

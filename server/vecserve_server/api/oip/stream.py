@@ -13,28 +13,13 @@ from dataclasses import dataclass
 
 import grpc
 
-from vecserve_server.api.oip.requests import (
-    InferHandler,
-)
-from vecserve_server.api.oip.stubs import (
-    grpc_service_pb2 as pb,
-)
-from vecserve_server.api.rpc.caller import (
-    Caller,
-)
-from vecserve_server.api.rpc.parse import (
-    Malformed,
-)
-from vecserve_server.api.rpc.streaming import (
-    read_until_stopped,
-)
-from vecserve_server.errors import (
-    InvalidItem,
-    ServingError,
-)
-from vecserve_server.serving.budget import (
-    ByteBudget,
-)
+from vecserve_server.api.oip.requests import InferHandler
+from vecserve_server.api.oip.stubs import grpc_service_pb2 as pb
+from vecserve_server.api.rpc.caller import Caller
+from vecserve_server.api.rpc.parse import Malformed
+from vecserve_server.api.rpc.streaming import read_until_stopped
+from vecserve_server.errors import InvalidItem, ServingError
+from vecserve_server.serving.budget import ByteBudget
 
 # A client that sends it as "true" wants errors as the stream's status.
 STATUS_HEADER = "triton_grpc_error"

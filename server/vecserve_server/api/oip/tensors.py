@@ -7,21 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from vecserve_server.api.oip.stubs import (
-    grpc_service_pb2 as pb,
-)
-from vecserve_server.engine.tensors import (
-    BYTES,
-    DATATYPES,
-    Datatype,
-)
-from vecserve_server.errors import (
-    InvalidItem,
-)
-from vecserve_server.serving.request import (
-    Array,
-    Tensor,
-)
+from vecserve_server.api.oip.stubs import grpc_service_pb2 as pb
+from vecserve_server.engine.tensors import BYTES, DATATYPES, Datatype
+from vecserve_server.errors import InvalidItem
+from vecserve_server.serving.request import Array, Tensor
 
 _BY_NAME = {datatype.name: datatype for datatype in DATATYPES}
 _CONTENTS = {

@@ -13,12 +13,8 @@ from typing import TypeVar
 
 import grpc
 
-from vecserve_server.api.rpc.status import (
-    abort,
-)
-from vecserve_server.errors import (
-    ShuttingDown,
-)
+from vecserve_server.api.rpc.status import abort
+from vecserve_server.errors import ShuttingDown
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")

@@ -6,20 +6,10 @@ from typing import TypeVar
 import grpc
 from google.protobuf.message import Message
 
-from vecserve_server.api.rpc.drain import (
-    Drain,
-)
-from vecserve_server.api.rpc.parse import (
-    Malformed,
-    parser,
-)
-from vecserve_server.api.rpc.status import (
-    abort,
-)
-from vecserve_server.errors import (
-    InvalidItem,
-    ServingError,
-)
+from vecserve_server.api.rpc.drain import Drain
+from vecserve_server.api.rpc.parse import Malformed, parser
+from vecserve_server.api.rpc.status import abort
+from vecserve_server.errors import InvalidItem, ServingError
 
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)

@@ -3,10 +3,7 @@
 import asyncio
 from collections.abc import Coroutine
 
-from vecserve_server.errors import (
-    ServingError,
-    ShuttingDown,
-)
+from vecserve_server.errors import ServingError, ShuttingDown
 
 
 async def read_until_stopped(

@@ -9,9 +9,7 @@ from pathlib import Path
 
 import onnxruntime as ort
 
-from vecserve_server.repository.config import (
-    Provider,
-)
+from vecserve_server.repository.config import Provider
 
 NAMES: dict[Provider, str] = {
     "cpu": "CPUExecutionProvider",

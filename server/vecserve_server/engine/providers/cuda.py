@@ -11,11 +11,7 @@ from pathlib import Path
 
 import onnxruntime as ort
 
-from vecserve_server.engine.providers.base import (
-    NoProvider,
-    is_built_in,
-    load_on,
-)
+from vecserve_server.engine.providers.base import NoProvider, is_built_in, load_on
 
 _DRIVER = "libcuda.so.1"
 # ONNX Runtime's preload_dlls loads this one and says nothing where it cannot.

@@ -8,9 +8,7 @@ from pathlib import Path
 
 import onnxruntime as ort
 
-from vecserve_server.engine.providers.base import (
-    load_on,
-)
+from vecserve_server.engine.providers.base import load_on
 
 
 def load(path: Path, *, cores: int, streams: int) -> ort.InferenceSession:

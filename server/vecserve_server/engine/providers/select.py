@@ -3,15 +3,9 @@
 import logging
 from functools import cache
 
-from vecserve_server.engine.providers import (
-    cuda,
-)
-from vecserve_server.engine.providers.base import (
-    is_built_in,
-)
-from vecserve_server.repository.config import (
-    Provider,
-)
+from vecserve_server.engine.providers import cuda
+from vecserve_server.engine.providers.base import is_built_in
+from vecserve_server.repository.config import Provider
 
 _log = logging.getLogger(__name__)
 
