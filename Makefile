@@ -26,8 +26,8 @@ check: .venv/.dev ## Format, lint, types, protos, stub drift: what must hold bef
 	.venv/bin/buf lint protos
 	.venv/bin/buf format protos --path protos/vecserve --path protos/inference --diff --exit-code
 	.venv/bin/buf breaking protos --against protos/released.binpb
-	protos/check-stubs.sh
-	.venv/bin/python protos/reference.py --check
+	tools/protos/check-stubs.sh
+	.venv/bin/python tools/protos/reference.py --check
 
 export: .venv/.ready ## Export the four models into models/, skipping those already there
 	.venv/bin/vecserve-export $(MODELS) --untrained --output models
@@ -54,8 +54,8 @@ format: .venv/.dev ## Format Python and protos
 	.venv/bin/buf format protos --path protos/vecserve --path protos/inference --write
 
 proto: .venv/.dev ## Generate the Python stubs from protos/
-	protos/generate.sh
-	.venv/bin/python protos/reference.py
+	tools/protos/generate.sh
+	.venv/bin/python tools/protos/reference.py
 
 proto-release: .venv/.dev ## Make the protos as they are the release that changes are checked against
 	.venv/bin/buf build protos --output protos/released.binpb

@@ -1,4 +1,4 @@
-"""Starts our server, and the peers, as processes of their own; waits until they answer."""
+"""Server processes: vecserve and its peers, started and awaited until they answer."""
 
 import os
 import re
@@ -22,7 +22,7 @@ _READY_PATH = "/inference.GRPCInferenceService/ModelReady"
 
 
 class StartError(Exception):
-    """A server did not come up; the message says why and what to do."""
+    """A server did not start; the message says why and what to do."""
 
 
 class Server:
@@ -52,14 +52,14 @@ class Server:
             self._process.wait()
 
 
-class Ours(Server):
+class VecserveServer(Server):
     """`vecserve-server` on free ports; entering waits until all models are ready.
 
     `log` is what it printed until then.
     """
 
     def __init__(self, repository: Path, *flags: str, python: str = sys.executable) -> None:
-        super().__init__("ours")
+        super().__init__("vecserve")
         self._python = python
         self.log = ""
         self._flags = ("--repository", str(repository), *flags)
@@ -75,24 +75,24 @@ class Ours(Server):
             if "serving" in line and "ready in" in line:
                 break
         else:
-            raise StartError(f"our server ended before it was ready:\n{self.log}")
-        # Nobody may wait for us to read its log.
+            raise StartError(f"vecserve-server exited before it was ready:\n{self.log}")
+        # Read on, or the server would block once the pipe is full.
         threading.Thread(target=self._process.stderr.read, daemon=True).start()
-        self.address = _found(r"listening on (\S+:\d+)", self.log)
-        self.metrics_url = _found(r"metrics on (\S+)", self.log)
+        self.address = _search(r"listening on (\S+:\d+)", self.log)
+        self.metrics_url = _search(r"metrics on (\S+)", self.log)
         return self
 
 
-def ours_in_openvino(repository: Path, model: str) -> Ours:
-    """Return our server with one model in OpenVINO, out of a virtual environment under .cache."""
+def vecserve_in_openvino(repository: Path, model: str) -> VecserveServer:
+    """Return our server with one model in OpenVINO, in a virtual environment under .cache."""
     subprocess.run([str(ROOT / "benchmarks" / "install-openvino.sh")], check=True)
     python = ROOT / ".cache" / "openvino" / "bin" / "python"
     flags = ("--provider", "cpu", "--provider", f"{model}=openvino")
-    return Ours(repository, *flags, python=str(python))
+    return VecserveServer(repository, *flags, python=str(python))
 
 
 class Peer(Server):
-    """Another server with the same graph, out of its virtual environment under .cache/peers."""
+    """Another server with the same graph, in its virtual environment under .cache/peers."""
 
     def __init__(self, name: str, graph: Path, *flags: str, label: str = "") -> None:
         super().__init__(label or name)
@@ -126,13 +126,13 @@ class Peer(Server):
         if self._process.poll() is None:
             self.__exit__()
         raise StartError(
-            f"{self.name} did not come up: run benchmarks/peers/serve_{self._peer}.py by hand "
+            f"{self.name} did not start: run benchmarks/peers/serve_{self._peer}.py by hand "
             "to see why"
         )
 
 
 def has_oip(address: str) -> bool:
-    """Whether a server speaks the Open Inference Protocol at all."""
+    """Whether a server has the Open Inference Protocol's service."""
     from tritonclient.grpc import service_pb2
 
     return _is_ready(address, service_pb2, model=f"{PEER_MODEL}.text")
@@ -140,13 +140,13 @@ def has_oip(address: str) -> bool:
 
 def _is_ready(address: str, pb: Any, model: str = PEER_MODEL) -> bool:
     with grpc.insecure_channel(address) as channel:
-        ask = channel.unary_unary(
+        model_ready = channel.unary_unary(
             _READY_PATH,
             request_serializer=pb.ModelReadyRequest.SerializeToString,
             response_deserializer=pb.ModelReadyResponse.FromString,
         )
         try:
-            return bool(ask(pb.ModelReadyRequest(name=model), timeout=5).ready)
+            return bool(model_ready(pb.ModelReadyRequest(name=model), timeout=5).ready)
         except grpc.RpcError:
             return False
 
@@ -166,7 +166,7 @@ def _free_port() -> int:
         return port
 
 
-def _found(pattern: str, text: str) -> str:
+def _search(pattern: str, text: str) -> str:
     match = re.search(pattern, text)
     assert match, f"{pattern!r} is not in the server's log:\n{text}"
     return match[1]

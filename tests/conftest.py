@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from tests.server_process import ServerProcess
+from tests.support.server_process import ServerProcess
 from vecserve.v1.embedding_pb2_grpc import EmbeddingServiceStub
 
 ROOT = Path(__file__).parent.parent

@@ -16,7 +16,7 @@ PROTOBUF = ("google", "grpc", "grpc_status", "grpc_health", "grpc_reflection", "
 FORBIDDEN = {
     "client/vecserve": ("vecserve_server", "vecserve_export", "onnxruntime", "torch", "PIL"),
     "server/vecserve_server": ("vecserve_export", "torch", "transformers", "onnx"),
-    "server/vecserve_server/pipelines": (*PROTOBUF, "onnxruntime"),
+    "server/vecserve_server/modalities": (*PROTOBUF, "onnxruntime"),
     "server/vecserve_server/engine": PROTOBUF,
     "server/vecserve_server/repository": (*PROTOBUF, "onnxruntime"),
     "server/vecserve_server/scheduling": PROTOBUF,

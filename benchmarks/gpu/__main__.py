@@ -1,4 +1,4 @@
-"""Measures an NVIDIA card: one command, one JSON, one table.
+"""The command of `make bench-gpu`: an NVIDIA card measured into one JSON and one table.
 
 \b
     python -m benchmarks.gpu                       everything
@@ -8,8 +8,8 @@
 Exports the models (in fp16; with random weights where there are no others: speed
 does not depend on them), compares them on the card with PyTorch in fp32, and measures
 (a) ONNX Runtime in process, inputs and outputs on the card, at its best batch;
-(b) PyTorch in process, in fp16, compiled, at the same batch; (c) our server, streams of
-batches; and what the card could do at the rates it was measured to have.
+(b) PyTorch in process, in fp16, compiled, at the same batch; (c) vecserve, streams of
+batches; and the roofline: the bound at the peak rates measured on the card.
 """
 
 import subprocess
@@ -22,20 +22,20 @@ import torch
 import typer
 from rich.console import Console
 
-from benchmarks.gpu import compiled, in_process, limit, report, served, subject
-from benchmarks.gpu.in_process import MIN_COSINE
-from benchmarks.gpu.limit import Rates
-from benchmarks.gpu.report import Measured
-from benchmarks.gpu.size import CARD, DRY_RUN, Size
-from benchmarks.gpu.subject import Subject
+from benchmarks.gpu import model, onnxruntime, report, roofline, server, torch_compiled
+from benchmarks.gpu.model import ModelUnderTest
+from benchmarks.gpu.onnxruntime import MIN_COSINE
+from benchmarks.gpu.profile import CARD, DRY_RUN, Profile
+from benchmarks.gpu.report import WorkloadResult
+from benchmarks.gpu.roofline import PeakRates
 from benchmarks.gpu.workloads import WORKLOADS, Workload
 from benchmarks.servers import ROOT, StartError
-from vecserve.bench.environment import stamp
+from vecserve.bench.environment import collect_environment
 from vecserve.bench.report import write
 from vecserve.bench.targets import BenchError
 from vecserve_export.verify import compare
-from vecserve_server.engine import cuda
-from vecserve_server.engine.provider import is_built_in
+from vecserve_server.engine.providers import cuda
+from vecserve_server.engine.providers.base import is_built_in
 
 _PIPE_WIDTH = 200
 
@@ -51,27 +51,30 @@ def main(
         Path, typer.Option(help="The model repository; what it lacks is exported to it.")
     ] = ROOT / ".cache" / "bench-gpu",
     output: Annotated[
-        Path, typer.Option(help="Where the results go, .json and .md; name the card.")
+        Path,
+        typer.Option(
+            help="JSON file for the results, and .md for the table; name it after the card."
+        ),
     ] = ROOT / "benchmarks" / "results" / "gpu-latest.json",
 ) -> None:
-    """Measure, print, and write."""
+    """Measure ONNX Runtime, PyTorch and vecserve on an NVIDIA card."""
     chosen = workloads or list(WORKLOADS)
     if unknown := sorted(set(chosen) - WORKLOADS.keys()):
         raise typer.BadParameter(f"no workload {', '.join(unknown)}")
     if not dry_run and (problem := _missing()):
         typer.echo(f"no card to measure: {problem}; or try every piece with --dry-run", err=True)
         raise typer.Exit(1)
-    size = DRY_RUN if dry_run else CARD
+    profile = DRY_RUN if dry_run else CARD
     console = Console()
     if not console.is_terminal:
         console.width = _PIPE_WIDTH
     try:
-        found, rates = _measure([WORKLOADS[name] for name in chosen], models, size, console)
+        found, rates = _measure([WORKLOADS[name] for name in chosen], models, profile, console)
     except (BenchError, StartError, subprocess.CalledProcessError) as error:
         typer.echo(f"failed: {error}", err=True)
         raise typer.Exit(1) from error
     caveat = report.DRY_RUN if dry_run else ""
-    environment = stamp() | _device(size)
+    environment = collect_environment() | _device(profile)
     measured = {
         "format": 1,
         "caveat": caveat,
@@ -88,7 +91,7 @@ def main(
 
 
 def _missing() -> str:
-    """Say what a card's measurement needs and is not here; "" if nothing."""
+    """Return what a measurement on a card lacks here, as a message; "" if nothing."""
     if not is_built_in("cuda"):
         return "this ONNX Runtime is built without CUDA (benchmarks/gpu/install.sh)"
     if problem := cuda.missing():
@@ -96,56 +99,57 @@ def _missing() -> str:
     return "" if torch.cuda.is_available() else "this PyTorch has no CUDA"
 
 
-def _device(size: Size) -> dict[str, str]:
-    if size.device == "cpu":
+def _device(profile: Profile) -> dict[str, str]:
+    if profile.device == "cpu":
         return {"device": "cpu"}
     return {"device": torch.cuda.get_device_name(), "cuda": str(torch.version.cuda)}
 
 
 def _measure(
-    workloads: list[Workload], models: Path, size: Size, console: Console
-) -> tuple[list[Measured], Rates]:
-    """Measure all in process, then, with the device to itself, the server."""
+    workloads: list[Workload], models: Path, profile: Profile, console: Console
+) -> tuple[list[WorkloadResult], PeakRates]:
+    """Measure all in process, then the server, alone on the device."""
 
     def show(what: str) -> None:
         console.print(f"[dim]{what}[/]")
 
-    subject.export({one.model for one in workloads}, models, size.precision)
-    at_best = limit.rates(size)
+    model.export({one.model for one in workloads}, models, profile.precision)
+    peak = roofline.peak_rates(profile)
     found = []
     for workload in workloads:
         show(f"{workload.name}: in process")
-        found.append(_in_process(subject.load(workload, models, size.precision), size, at_best))
-    with served.serve(models, size) as server:
+        found.append(_in_process(model.load(workload, models, profile.precision), profile, peak))
+    with server.start(models, profile) as running:
         for one in found:
-            workload, bundle = one.subject.workload, one.subject.manifest.name
-            show(f"{workload.name}: served")
-            one.served += served.each(server, workload, bundle, size, show)
-    return found, at_best
+            workload, bundle = one.model.workload, one.model.manifest.name
+            show(f"{workload.name}: server")
+            one.server += server.measure_all(running, workload, bundle, profile, show)
+    return found, peak
 
 
-def _in_process(own: Subject, size: Size, at_best: Rates) -> Measured:
-    runtime = in_process.Runtime(own, size)
-    cosine = runtime.worst_cosine(own)
-    best = in_process.measure(runtime, own, size)
-    module = compiled.module_for(own, size)
-    alike = compare(
-        compiled.runner(module, own, best.rows, size)(),
-        runtime.run(runtime.bind(own.feeds(best.rows))),
+def _in_process(tested: ModelUnderTest, profile: Profile, peak: PeakRates) -> WorkloadResult:
+    runtime = onnxruntime.Runtime(tested, profile)
+    cosine = runtime.worst_cosine(tested)
+    best = onnxruntime.measure(runtime, tested, profile)
+    module = torch_compiled.module_for(tested, profile)
+    torch_cosine = compare(
+        torch_compiled.runner(module, tested, best.rows, profile)(),
+        runtime.run(runtime.bind(tested.feeds(best.rows))),
     ).min_cosine
     # Not min(): it would drop a NaN.
-    if not np.minimum(cosine, alike) >= MIN_COSINE:
+    if not np.minimum(cosine, torch_cosine) >= MIN_COSINE:
         raise BenchError(
-            f"{own.workload.name}: cosine {cosine:.6f} to PyTorch in fp32, and {alike:.6f} of "
-            f"PyTorch in {size.dtype} to it; {MIN_COSINE} is asked for: export it again"
+            f"{tested.workload.name}: cosine {cosine:.6f} to PyTorch in fp32, and "
+            f"{torch_cosine:.6f} of PyTorch in {profile.dtype} to it; "
+            f"{MIN_COSINE} is required: export it again"
         )
-    return Measured(
-        own,
+    return WorkloadResult(
+        tested,
         cosine,
-        alike,
+        torch_cosine,
         best,
-        compiled.measure(module, own, best.rows, size),
-        limit.limit(own, best.rows, size, at_best),
+        torch_compiled.measure(module, tested, best.rows, profile),
+        roofline.roofline(tested, best.rows, profile, peak),
     )
 
 

@@ -1,4 +1,4 @@
-"""How long a call takes, and how many rows it does a second."""
+"""Latency and throughput of repeated calls."""
 
 import time
 from collections.abc import Callable
@@ -10,7 +10,7 @@ _WARM_UP_CALLS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Timed:
+class Timing:
     """Calls of `rows` rows, one after the other; latencies are of a call."""
 
     rows: int
@@ -19,8 +19,8 @@ class Timed:
     p99_ms: float
 
 
-def timed(call: Callable[[], object], rows: int, seconds: float) -> Timed:
-    """Call for at least `seconds`, after a warm-up; a call must end when its result is there."""
+def time_calls(call: Callable[[], object], rows: int, seconds: float) -> Timing:
+    """Call for at least `seconds`, after a warm-up; `call` must return when its result is ready."""
     for _ in range(_WARM_UP_CALLS):
         call()
     took: list[float] = []
@@ -29,7 +29,7 @@ def timed(call: Callable[[], object], rows: int, seconds: float) -> Timed:
         call()
         took.append(time.perf_counter() - began)
     ordered = sorted(one * 1000 for one in took)
-    return Timed(
+    return Timing(
         rows=rows,
         items_per_s=rows * len(took) / sum(took),
         p50_ms=percentile(ordered, 50),

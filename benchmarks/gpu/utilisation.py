@@ -1,9 +1,9 @@
-"""How busy a card was, by NVML: the share of time in which any kernel ran on it."""
+"""GPU utilisation by NVML: the share of time in which any kernel ran."""
 
 import threading
 from statistics import fmean
 
-_EVERY_S = 0.1
+_INTERVAL_S = 0.1
 
 
 class Utilisation:
@@ -12,12 +12,12 @@ class Utilisation:
     def __init__(self, device: str) -> None:
         self._device = device
         self._samples: list[float] = []
-        self._over = threading.Event()
+        self._ended = threading.Event()
         self._thread = threading.Thread(target=self._sample)
 
     def __enter__(self) -> "Utilisation":
         if self._device == "cuda":
-            # nvidia-ml-py: only who has a card needs it.
+            # nvidia-ml-py, which only benchmarks/gpu/install.sh installs.
             import pynvml
 
             pynvml.nvmlInit()
@@ -26,7 +26,7 @@ class Utilisation:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
+        self._ended.set()
         if self._device == "cuda":
             self._thread.join()
             self._nvml.nvmlShutdown()
@@ -38,5 +38,5 @@ class Utilisation:
 
     def _sample(self) -> None:
         card = self._nvml.nvmlDeviceGetHandleByIndex(0)
-        while not self._over.wait(_EVERY_S):
+        while not self._ended.wait(_INTERVAL_S):
             self._samples.append(float(self._nvml.nvmlDeviceGetUtilizationRates(card).gpu))

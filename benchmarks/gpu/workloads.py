@@ -1,4 +1,4 @@
-"""What is measured: a model, and what of it is sent."""
+"""Workloads: a model, and the kind of item sent to it."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -20,7 +20,7 @@ class Workload:
 
     @property
     def name(self) -> str:
-        """What the command line and the results call it."""
+        """Name in the results."""
         return f"{self.model}, {self.what}"
 
 

@@ -1,4 +1,4 @@
-"""Lets MLPerf's LoadGen ask our server, through our Python client.
+"""MLPerf LoadGen against vecserve, through the Python client.
 
 \b
     python -m benchmarks.mlperf                    ResNet-50 and MiniLM, a few minutes
@@ -7,15 +7,15 @@
 
 For each model and scenario, first a run for accuracy: LoadGen issues every item
 once and logs the vectors it got; they must be those of `client.embed`. Then a run
-for performance, whose figures are LoadGen's own, and whose VALID or INVALID is, too.
+for performance; its figures, and VALID or INVALID, are LoadGen's.
 
 \b
   SingleStream   one photo or text at a time, the next one when the last is answered
   Offline        all at once, on one stream
-  Server         each at its own random time (Poisson), a call each, none waiting for another
+  Server         Poisson arrivals, a call each, none waiting for another
 
-These are no MLPerf submissions: the items are our own (five photos; made-up texts
-of 3 to 209 tokens), the runs are short, and accuracy is measured against our own
+These are not MLPerf submissions: the items are not MLPerf's (five photos; generated
+texts of 3 to 209 tokens), the runs are short, and accuracy is agreement with the same
 server. Client, LoadGen and server share this machine's cores.
 
 LoadGen calls a Server run valid once enough of its queries are in time: 459 if all
@@ -33,11 +33,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.mlperf.bench import Bench, Options
 from benchmarks.mlperf.loadgen import RunError
-from benchmarks.servers import ROOT, Ours, StartError
+from benchmarks.mlperf.scenarios import Options, ScenarioRunner
+from benchmarks.servers import ROOT, StartError, VecserveServer
 from vecserve import Client, Image, VecserveError
-from vecserve.bench.environment import stamp
+from vecserve.bench.environment import collect_environment
 from vecserve.bench.load import Load
 from vecserve.bench.report import write
 from vecserve.bench.workload import texts
@@ -45,8 +45,8 @@ from vecserve.bench.workload import texts
 RESNET, MINILM = "resnet-50", "all-MiniLM-L6-v2"
 TOKENS = (3, 209)
 CAVEAT = (
-    "LoadGen's figures for items of our own: not an MLPerf submission (other data sets, run "
-    "lengths and accuracy). Client, LoadGen and server share this machine's cores."
+    "LoadGen's figures, but not an MLPerf submission (other data sets, run lengths and "
+    "accuracy). Client, LoadGen and server share this machine's cores."
 )
 _PIPE_WIDTH = 160
 
@@ -56,32 +56,31 @@ def main(
         list[str] | None, typer.Argument(help=f"{RESNET}, {MINILM}; default both.")
     ] = None,
     seconds: Annotated[
-        float, typer.Option(min=0.1, help="The least a run for performance lasts; MLPerf: 600.")
+        float, typer.Option(min=0.1, help="Minimum duration of a run for performance; MLPerf: 600.")
     ] = 10,
     server_queries: Annotated[
-        int, typer.Option(min=1, help="The fewest that Server issues, however long it takes.")
+        int, typer.Option(min=1, help="Minimum number of queries of Server, however long it takes.")
     ] = 700,
     target_share: Annotated[
-        float, typer.Option(min=0.01, help="Server's target rate, of what Offline just reached.")
+        float, typer.Option(min=0.01, help="Server's target rate, as a share of Offline's result.")
     ] = 0.5,
     target_qps: Annotated[
-        float | None, typer.Option(min=0.01, help="Server's target rate itself, queries a second.")
+        float | None,
+        typer.Option(min=0.01, help="Server's target rate, queries a second; overrides the share."),
     ] = None,
     latency_bound_ms: Annotated[
         float, typer.Option(min=0.1, help="99 % of Server's queries must be answered within it.")
     ] = 250,
-    distinct_texts: Annotated[
-        int, typer.Option(min=2, help="How many different texts there are.")
-    ] = 128,
+    distinct_texts: Annotated[int, typer.Option(min=2, help="Number of different texts.")] = 128,
     patience: Annotated[
         float, typer.Option(min=1, help="Seconds without any answer after which a run fails.")
     ] = 30,
     repository: Annotated[Path, typer.Option(help="The model repository.")] = ROOT / "models",
-    logs: Annotated[Path, typer.Option(help="Where LoadGen's own logs go.")] = (
+    logs: Annotated[Path, typer.Option(help="Folder for LoadGen's logs.")] = (
         ROOT / ".cache" / "mlperf"
     ),
     output: Annotated[
-        Path, typer.Option(help="Where the results go, .json; name the machine.")
+        Path, typer.Option(help="JSON file for the results; name it after the machine.")
     ] = ROOT / "benchmarks" / "results" / "mlperf-latest.json",
 ) -> None:
     """Run, print, and write."""
@@ -91,19 +90,19 @@ def main(
     console = Console()
     if not console.is_terminal:
         console.width = _PIPE_WIDTH
-    environment = stamp()
+    environment = collect_environment()
     found: list[dict[str, Any]] = []
     try:
-        with Ours(repository) as ours, Client(ours.address) as client:
+        with VecserveServer(repository) as server, Client(server.address) as client:
             for model in models or (RESNET, MINILM):
                 items = _photos() if model == RESNET else _texts(distinct_texts)
                 trained = client.model(model).trained
                 expected = np.stack([client.embed(model, [item])[0] for item in items])
                 with console.status(model) as status:
-                    bench = Bench(
-                        ours.address, model, items, expected, options, logs, status.update
+                    runner = ScenarioRunner(
+                        server.address, model, items, expected, options, logs, status.update
                     )
-                    for result in bench.scenarios():
+                    for result in runner.scenarios():
                         found.append({"trained": trained} | result)
                         console.print(_line(found[-1]))
     except (RunError, StartError, VecserveError) as error:
@@ -122,7 +121,7 @@ def _photos() -> Sequence[object]:
 
 
 def _texts(count: int) -> Sequence[object]:
-    # More than asked for, as the shortest ones may come twice.
+    # More than `count`, as the shortest ones may come twice.
     return list(dict.fromkeys(texts(Load(tokens=TOKENS), 2 * count)))[:count]
 
 
@@ -142,7 +141,7 @@ def _table(results: Sequence[dict[str, Any]]) -> Table:
     if untrained:
         caption += f" UNTRAINED, random weights: {', '.join(untrained)}; its vectors mean nothing."
     built = Table(box=None, pad_edge=False, caption=caption, caption_justify="left")
-    for heading in ("model", "scenario", "figure", "LoadGen says", "samples", "early stopping"):
+    for heading in ("model", "scenario", "figure", "validity", "samples", "early stopping"):
         built.add_column(heading, justify="right" if heading == "samples" else "left")
     for one in results:
         built.add_row(
@@ -193,7 +192,7 @@ if __name__ == "__main__":
     try:
         app()
     except SystemExit as end:
-        # Not sys.exit: after a failure, LoadGen's thread is still at work.
+        # Not sys.exit: after a failure, LoadGen's thread still runs.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(int(end.code or 0))

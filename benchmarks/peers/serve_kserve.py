@@ -1,4 +1,4 @@
-"""kserve: serve_kserve.py GRAPH PORT."""
+"""Launch script of kserve: serve_kserve.py GRAPH PORT."""
 
 import asyncio
 import sys

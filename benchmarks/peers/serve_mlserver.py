@@ -1,4 +1,4 @@
-"""MLServer: serve_mlserver.py GRAPH PORT [--batch]."""
+"""Launch script of MLServer: serve_mlserver.py GRAPH PORT [--batch]."""
 
 import argparse
 import asyncio
@@ -65,5 +65,5 @@ if __name__ == "__main__":
     parser.add_argument(
         "--batch", action="store_true", help="adaptive batching: equal lengths only"
     )
-    asked = parser.parse_args()
-    asyncio.run(serve(asked.graph, asked.port, batch=asked.batch))
+    arguments = parser.parse_args()
+    asyncio.run(serve(arguments.graph, arguments.port, batch=arguments.batch))

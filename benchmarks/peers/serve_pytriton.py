@@ -1,4 +1,4 @@
-"""NVIDIA Triton's core, by PyTriton: serve_pytriton.py GRAPH PORT."""
+"""Launch script of NVIDIA Triton's core, by PyTriton: serve_pytriton.py GRAPH PORT."""
 
 import os
 import sys

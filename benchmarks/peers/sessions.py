@@ -1,4 +1,4 @@
-"""What the peers have in common: the graph in one 1-thread session a core."""
+"""Session pool that the peers share: the graph in one 1-thread session a core."""
 
 import os
 import queue

@@ -1,26 +1,29 @@
-"""The scheduler alone: what an item costs it while many wait."""
+"""Scheduler overhead: CPU time an item while many wait, without graph or server."""
 
 import time
 from itertools import cycle
 from random import Random
 from statistics import median
 
-from benchmarks.house import House
-from vecserve_server.scheduling.cost import CostModel, Sample
-from vecserve_server.scheduling.entry import BatchLimits, Entry, Queue, Terms
+from benchmarks.context import BenchContext
+from vecserve_server.scheduling.cost_model import CostModel, Sample
+from vecserve_server.scheduling.options import BatchLimits, JobOptions
+from vecserve_server.scheduling.queue import Entry, Queue
 from vecserve_server.scheduling.scheduler import Scheduler
 
 _WAITING = 10_000
 _TAKEN = 20_000
-_BAR_US = 20.0
+_LIMIT_US = 20.0
 _TIMES = 5
 
 
-def overhead(house: House) -> None:
-    """10,000 jobs wait, of one caller and of a hundred; for each that leaves one more comes."""
+def overhead(context: BenchContext) -> None:
+    """10,000 jobs queued, of one caller and of a hundred; each that leaves is replaced."""
     for callers in (1, 100):
         us = median(_us_an_item(callers) for _ in range(_TIMES))
-        house.bar(f"scheduler, 10,000 queued, {callers} callers: an item", us, "<=", _BAR_US, "us")
+        context.check(
+            f"scheduler, 10,000 queued, {callers} callers: an item", us, "<=", _LIMIT_US, "us"
+        )
 
 
 def _us_an_item(callers: int) -> float:
@@ -32,7 +35,8 @@ def _us_an_item(callers: int) -> float:
     scheduler: Scheduler[None] = Scheduler(2)
     scheduler.add(queue)
     jobs = [
-        (Terms(random.randrange(callers)), random.randint(3, 209)) for _ in range(_WAITING + _TAKEN)
+        (JobOptions(random.randrange(callers)), random.randint(3, 209))
+        for _ in range(_WAITING + _TAKEN)
     ]
     coming = cycle(jobs)
     now = 0.0

@@ -1,133 +1,147 @@
-"""Tensors of 16 tokens, and of mixed lengths: ours, the limit, the peers."""
+"""Tensors of 16 tokens and of mixed lengths, for vecserve, in-process and peers."""
 
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.house import MINILM, House, p50, p99, part_of, precision_of, throughput
-from benchmarks.servers import ours_in_openvino
+from benchmarks.context import (
+    IN_PROCESS,
+    MINILM,
+    VECSERVE,
+    BenchContext,
+    p50,
+    p99,
+    part_of,
+    precision_of,
+    throughput,
+)
+from benchmarks.servers import vecserve_in_openvino
 from vecserve.bench.load import Load
 from vecserve.bench.measure import Case
 from vecserve.bench.targets import Target
 
 SHORT = Load(tokens=(16, 16))
 MIXED = Load(tokens=(3, 209))
-# Where the bars are.
+# Load levels that have thresholds.
 _PRESSURES = ("c8", "c32")
 _CPU_INFO = Path("/proc/cpuinfo")
 _CPU_HAS_BFLOAT16 = _CPU_INFO.is_file() and "bf16" in _CPU_INFO.read_text()
 
 
-def short(house: House) -> None:
+def short(context: BenchContext) -> None:
     """16 tokens, fp32: 1, 8 and 32 callers, and one open stream."""
-    ours = _ours(house, MINILM)
+    server = _target(context, MINILM)
     loads = [replace(SHORT, concurrency=callers) for callers in (1, 8, 32)]
-    cases = _measure(house, "16 tokens", ours, MINILM, loads, stream=replace(SHORT, stream=True))
-    limit = p50(part_of(cases, "limit", "c1"))
-    unary = p50(part_of(cases, "ours", "c1"))
+    cases = _measure(
+        context, "16 tokens", server, MINILM, loads, stream=replace(SHORT, stream=True)
+    )
+    baseline = p50(part_of(cases, IN_PROCESS, "c1"))
+    unary = p50(part_of(cases, VECSERVE, "c1"))
     (streamed,) = (part for case in cases for part in case.parts if part.load.stream)
-    house.bar("16 tokens c1: p50 over the limit's, unary", unary - limit, "<=", 1.0, "ms")
-    house.bar("16 tokens c1: p50 over the limit's, stream", p50(streamed) - limit, "<=", 0.6, "ms")
-    _bars(house, "16 tokens", cases, of_limit=0.88, of_peer=1.4)
+    context.check("16 tokens c1: p50 over in-process, unary", unary - baseline, "<=", 1.0, "ms")
+    context.check(
+        "16 tokens c1: p50 over in-process, stream", p50(streamed) - baseline, "<=", 0.6, "ms"
+    )
+    _check(context, "16 tokens", cases, of_in_process=0.88, of_peer=1.4)
 
 
-def mixed(house: House) -> None:
+def mixed(context: BenchContext) -> None:
     """3 to 209 tokens, shuffled, fp32: 8 and 32 callers."""
     loads = [replace(MIXED, concurrency=callers) for callers in (8, 32)]
-    cases = _measure(house, "3-209 tokens", _ours(house, MINILM), MINILM, loads)
-    _bars(house, "3-209 tokens", cases, of_limit=0.95, of_peer=1.25, p99_of_peer=0.8)
+    cases = _measure(context, "3-209 tokens", _target(context, MINILM), MINILM, loads)
+    _check(context, "3-209 tokens", cases, of_in_process=0.95, of_peer=1.25, p99_of_peer=0.8)
 
 
-def other_precisions(house: House) -> None:
-    """Both again for every bundle of MiniLM that is not fp32, beside peers that serve the same."""
+def other_precisions(context: BenchContext) -> None:
+    """`short` and `mixed` for each bundle of MiniLM that is not fp32; peers serve the same."""
     names = [
         folder.name
-        for folder in sorted(house.models.glob(f"{MINILM}*"))
-        if precision_of(house.bundle(folder.name)) != "fp32"
+        for folder in sorted(context.models.glob(f"{MINILM}*"))
+        if precision_of(context.bundle(folder.name)) != "fp32"
     ]
     if not names:
-        house.note("no bundle of MiniLM but fp32's: other precisions were not measured")
+        context.note("MiniLM has no bundle but the fp32 one: other precisions were not measured")
     for name in names:
-        title = precision_of(house.bundle(name))
-        ours = _ours(house, name)
+        title = precision_of(context.bundle(name))
+        server = _target(context, name)
         loads = [replace(SHORT, concurrency=callers) for callers in (1, 8, 32)]
-        cases = _measure(house, f"{title}, 16 tokens", ours, name, loads)
-        _bars(house, f"{title}, 16 tokens", cases, of_limit=0.88, of_peer=1.4)
+        cases = _measure(context, f"{title}, 16 tokens", server, name, loads)
+        _check(context, f"{title}, 16 tokens", cases, of_in_process=0.88, of_peer=1.4)
         loads = [replace(MIXED, concurrency=callers) for callers in (8, 32)]
-        cases = _measure(house, f"{title}, 3-209 tokens", ours, name, loads)
-        _bars(house, f"{title}, 3-209 tokens", cases, of_limit=0.95, of_peer=1.25)
+        cases = _measure(context, f"{title}, 3-209 tokens", server, name, loads)
+        _check(context, f"{title}, 3-209 tokens", cases, of_in_process=0.95, of_peer=1.25)
 
 
-def recommended(house: House) -> None:
-    """Mixed lengths in the precision we recommend: OpenVINO's bfloat16, beside peers in fp32."""
+def recommended(context: BenchContext) -> None:
+    """The recommended precision: OpenVINO's bfloat16, beside peers in fp32."""
     if not _CPU_HAS_BFLOAT16:
-        house.note("this processor has no bfloat16: we recommend fp32 for it, as in `mixed`")
+        context.note("this processor has no bfloat16: fp32 is recommended for it, as in `mixed`")
         return
-    server = house.servers.enter_context(ours_in_openvino(house.models, MINILM))
+    server = context.servers.enter_context(vecserve_in_openvino(context.models, MINILM))
     parity = next(line for line in server.log.splitlines() if "min cosine" in line)
-    house.note(parity.split(": ", 1)[1])
-    ours = Target("ours", "oip", f"{server.address}/{MINILM}.text")
+    context.note(parity.split(": ", 1)[1])
+    target = Target(VECSERVE, "oip", f"{server.address}/{MINILM}.text")
     for title, load, of_peer in (("16 tokens", SHORT, 1.4), ("3-209 tokens", MIXED, 2.2)):
-        title = f"bfloat16, {title}"
+        title = f"bfloat16 (others fp32), {title}"
         loads = [replace(load, concurrency=callers) for callers in (8, 32)]
-        cases = _measure(house, title, ours, MINILM, loads, pid=server.pid)
-        _peer_bars(house, title, cases, of_peer=of_peer)
+        cases = _measure(context, title, target, MINILM, loads, pid=server.pid)
+        _check_peers(context, title, cases, of_peer=of_peer)
 
 
-def _ours(house: House, model: str) -> Target:
-    return house.tensors(model) or house.typed(model)
+def _target(context: BenchContext, model: str) -> Target:
+    return context.oip(model) or context.typed(model)
 
 
 def _measure(
-    house: House,
+    context: BenchContext,
     title: str,
-    ours: Target,
+    server: Target,
     model: str,
     loads: list[Load],
     stream: Load | None = None,
     pid: int | None = None,
 ) -> list[Case]:
-    peers = house.peers(house.bundle(model) / "text.onnx")
-    targets = [ours, house.limit(model)]
+    peers = context.peers(context.bundle(model) / "text.onnx")
+    targets = [server, context.in_process(model)]
     targets += [Target(peer.name, "oip", f"{peer.address}/{MINILM}") for peer in peers]
     pairs = [[(target, load)] for load in loads for target in targets]
     if stream:
-        pairs.append([(ours, stream)])
-    pids = {peer.name: peer.pid for peer in peers} | ({} if pid is None else {"ours": pid})
-    return house.measure(title, pairs, pids=pids)
+        pairs.append([(server, stream)])
+    pids = {peer.name: peer.pid for peer in peers} | ({} if pid is None else {VECSERVE: pid})
+    return context.measure(title, pairs, pids=pids)
 
 
-def _bars(
-    house: House,
+def _check(
+    context: BenchContext,
     title: str,
     cases: list[Case],
     *,
-    of_limit: float,
+    of_in_process: float,
     of_peer: float,
     p99_of_peer: float | None = None,
 ) -> None:
     for pressure in _PRESSURES:
-        ours, limit = (part_of(cases, name, pressure) for name in ("ours", "limit"))
-        share = throughput(ours) / throughput(limit)
-        house.bar(f"{title} {pressure}: items/s over the limit's", share, ">=", of_limit)
-    _peer_bars(house, title, cases, of_peer=of_peer, p99_of_peer=p99_of_peer)
+        server, in_process = (part_of(cases, name, pressure) for name in (VECSERVE, IN_PROCESS))
+        share = throughput(server) / throughput(in_process)
+        context.check(f"{title} {pressure}: items/s over in-process", share, ">=", of_in_process)
+    _check_peers(context, title, cases, of_peer=of_peer, p99_of_peer=p99_of_peer)
 
 
-def _peer_bars(
-    house: House,
+def _check_peers(
+    context: BenchContext,
     title: str,
     cases: list[Case],
     *,
     of_peer: float,
     p99_of_peer: float | None = None,
 ) -> None:
-    peers = sorted({part.target for case in cases for part in case.parts} - {"ours", "limit"})
+    peers = sorted({part.target for case in cases for part in case.parts} - {VECSERVE, IN_PROCESS})
     if not peers:
         return
     for pressure in _PRESSURES:
-        ours = part_of(cases, "ours", pressure)
+        server = part_of(cases, VECSERVE, pressure)
         best = max((part_of(cases, name, pressure) for name in peers), key=throughput)
-        share = throughput(ours) / throughput(best)
-        house.bar(f"{title} {pressure}: items/s over {best.target}'s", share, ">=", of_peer)
+        share = throughput(server) / throughput(best)
+        context.check(f"{title} {pressure}: items/s over {best.target}'s", share, ">=", of_peer)
         if p99_of_peer is not None:
-            share = p99(ours) / p99(best)
-            house.bar(f"{title} {pressure}: p99 over {best.target}'s", share, "<=", p99_of_peer)
+            share = p99(server) / p99(best)
+            context.check(f"{title} {pressure}: p99 over {best.target}'s", share, "<=", p99_of_peer)

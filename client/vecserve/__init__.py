@@ -1,4 +1,4 @@
-"""vecserve's client: text, images and audio in, vectors out.
+"""Python client of vecserve: text, images and audio in, vectors out.
 
 from vecserve import Client
 

@@ -1,4 +1,4 @@
-"""`python -m vecserve` is the `vecserve` command."""
+"""Entry point of `python -m vecserve`: the `vecserve` command."""
 
 from vecserve.cli import main
 

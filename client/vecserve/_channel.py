@@ -1,4 +1,4 @@
-"""How both clients open their channel."""
+"""Address and options of a gRPC channel."""
 
 from vecserve._items import MAX_MESSAGE_BYTES
 
@@ -12,11 +12,16 @@ connections that are probed more than once in 5 minutes."""
 _KEEPALIVE_TIMEOUT_MS = 20_000
 """A probe without an answer for this long means the connection is dead."""
 
+_LONGEST_RECONNECT_MS = 2_000
+"""Pause between attempts to connect, at most; gRPC's own is 2 minutes, which would leave
+a client behind long after its server is back."""
+
 OPTIONS = (
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
     ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
+    ("grpc.max_reconnect_backoff_ms", _LONGEST_RECONNECT_MS),
 )
 
 

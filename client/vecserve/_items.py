@@ -1,4 +1,4 @@
-"""What can be embedded, and how it becomes a message."""
+"""Items, and their encoding as messages."""
 
 from __future__ import annotations
 
@@ -107,6 +107,19 @@ def check_many(items: object) -> None:
         hasattr(items, "__iter__") or hasattr(items, "__aiter__")
     ):
         raise TypeError(f"items must be several: put the one {type(items).__name__} in a list")
+
+
+def named(model: Any, items: Any) -> tuple[str | None, Any]:
+    """Return the model, if one is named, and the items of a call (model, items) or (items).
+
+    Raises TypeError if they are not that.
+    """
+    if items is None:
+        model, items = None, model
+    if not isinstance(model, str | None):
+        raise TypeError(f"a model is named by a str, not a {type(model).__name__}")
+    check_many(items)
+    return model, items
 
 
 def needs_model(content: object) -> bool:

@@ -1,4 +1,4 @@
-"""The options of a request, from Python's words to the API's."""
+"""Options of a request, as Python names them and as the API does."""
 
 from typing import Any, Literal, TypedDict
 
@@ -18,13 +18,22 @@ Windows = Literal["each", "pooled"]
 
 
 class EmbedOptions(TypedDict, total=False):
-    """What `embed` takes beside the pooling; `Client.embed` explains each."""
+    """What `embed` takes beside pooling and windows; `Client.embed` explains each."""
 
     version: str | None
     normalize: bool | None
     truncation: Truncation | None
     dtype: OutputType
     timeout: float | None
+
+
+class StreamOptions(EmbedOptions, total=False):
+    """What `embed_stream` takes; `Client.embed_stream` explains each."""
+
+    pooling: Pooling | None
+    windows: Windows | None
+    ordered: bool
+    in_flight: int
 
 
 def to_proto(

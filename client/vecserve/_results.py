@@ -1,4 +1,4 @@
-"""What comes back for an item, and rows made of it."""
+"""Result of an item, the error that holds results, and arrays made of them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ import grpc
 import numpy as np
 import numpy.typing as npt
 
-from vecserve import errors
-from vecserve._options import OutputType, Pooling
+from vecserve._failures import ItemFailure, VecserveError, reason_of
+from vecserve._options import OutputType
 from vecserve.models import ModelInfo
 from vecserve.v1 import embedding_pb2
+
+SHOWN_FAILURES = 5
+"""Failures that the text of an EmbedError spells out; all are in `.failures`."""
 
 FloatArray = npt.NDArray[np.floating[Any]]
 """float32 or float16, as `dtype` asks."""
@@ -71,12 +74,12 @@ class Result:
     id: str
     """The item's name: its own `id`, a file's path, or else its index."""
     model: str
-    """The model that was asked."""
+    """The model that was asked; empty if neither the item nor the call names one."""
     version: str = ""
     """The version of it that answered; empty if none did."""
     vectors: tuple[Vector, ...] = ()
     """One; several, in order of time, for an audio split in windows; none on error."""
-    error: errors.ItemFailure | None = None
+    error: ItemFailure | None = None
     """Why there are no vectors; None if there are."""
     token_count: int = 0
     """Tokens the model read, special ones included; 0 for images and audio."""
@@ -95,10 +98,30 @@ class Result:
         vectors: read `vectors` then.
         """
         if self.error is not None:
-            raise errors.EmbedError([self])
+            raise EmbedError([self])
         if len(self.vectors) != 1:
             raise ValueError(f"{self.id} has {len(self.vectors)} vectors: read .vectors")
         return self.vectors[0].values
+
+
+class EmbedError(VecserveError):
+    """At least one item of `embed` failed.
+
+    `failures` lists every failed item. `results` holds one Result an item, in
+    the order given, the failed ones included: nothing that was computed is lost.
+    """
+
+    def __init__(self, results: Sequence[Result]) -> None:
+        super().__init__(results)
+        self.results = list(results)
+        self.failures = [result.error for result in results if result.error is not None]
+
+    def __str__(self) -> str:
+        lines = [f"{len(self.failures)} of {len(self.results)} items failed:"]
+        lines += [f"  {failure}" for failure in self.failures[:SHOWN_FAILURES]]
+        if len(self.failures) > SHOWN_FAILURES:
+            lines.append(f"  and {len(self.failures) - SHOWN_FAILURES} more, see .failures")
+        return "\n".join(lines)
 
 
 def outcome_of(answers: Sequence[embedding_pb2.ItemResult], index: int, id: str) -> dict[str, Any]:
@@ -122,14 +145,14 @@ def outcome_of(answers: Sequence[embedding_pb2.ItemResult], index: int, id: str)
     }
 
 
-def _failure(answer: embedding_pb2.ItemResult, index: int, id: str) -> errors.ItemFailure:
+def _failure(answer: embedding_pb2.ItemResult, index: int, id: str) -> ItemFailure:
     status = answer.error
     names = {code.value[0]: code.name for code in grpc.StatusCode}
-    return errors.ItemFailure(
+    return ItemFailure(
         index=index,
         id=id,
         code=names.get(status.code, "UNKNOWN"),
-        reason=errors.reason_of(status.details),
+        reason=reason_of(status.details),
         message=status.message,
     )
 
@@ -161,10 +184,7 @@ def rows_of(results: Sequence[Result], model: ModelInfo, dtype: OutputType) -> F
     _check(results, model)
     rows = [result.vector for result in results]
     if any(row.ndim != 1 for row in rows):
-        raise ValueError(
-            f"{model.name} gives one vector a position unless told: choose a pooling, one of "
-            f"{_poolings(model)}"
-        )
+        raise _unpooled(model)
     return np.stack(rows) if rows else np.empty((0, model.dimensions), dtype)
 
 
@@ -177,13 +197,28 @@ def sequences_of(results: Sequence[Result], model: ModelInfo) -> list[FloatArray
     return [np.concatenate([vector.values for vector in result.vectors]) for result in results]
 
 
+def windows_of(results: Sequence[Result], model: ModelInfo) -> list[FloatArray]:
+    """Return each result's vectors, [windows, dimensions], in order of time.
+
+    Raises EmbedError if an item failed; ValueError if one has another model's
+    vectors, or a vector a position.
+    """
+    _check(results, model)
+    if any(vector.values.ndim != 1 for result in results for vector in result.vectors):
+        raise _unpooled(model)
+    return [np.stack([vector.values for vector in result.vectors]) for result in results]
+
+
 def _check(results: Sequence[Result], model: ModelInfo) -> None:
     if any(result.error is not None for result in results):
-        raise errors.EmbedError(results)
+        raise EmbedError(results)
     if any(result.model != model.name for result in results):
         raise ValueError("`embed` gives rows of one model: use `embed_stream` to mix models")
 
 
-def _poolings(model: ModelInfo) -> str:
-    found: set[Pooling | str] = {o.pooling for own in model.modalities for o in own.outputs}
-    return ", ".join(sorted(found))
+def _unpooled(model: ModelInfo) -> ValueError:
+    poolings = {output.pooling for own in model.modalities for output in own.outputs}
+    return ValueError(
+        f"{model.name} gives one vector a position unless told: choose a pooling, one of "
+        f"{', '.join(sorted(poolings))}"
+    )

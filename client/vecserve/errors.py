@@ -1,8 +1,8 @@
-"""Everything that can go wrong, in one tree.
+"""Exceptions of the client, in one tree.
 
     VecserveError
     ├── ServerUnavailable   no server there, or it shut down or was lost: start one, try again
-    ├── DeadlineExceeded    no answer within `timeout`
+    ├── DeadlineExceeded    not all answered within `timeout`
     ├── ModelNotFound       no such model or version: see `models()`
     ├── InvalidRequest      the server refused what was asked: change it
     ├── ServerError         the server failed, or is no vecserve server
@@ -14,22 +14,25 @@ or ValueError, as anywhere in Python.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
 import grpc
-from google.rpc import error_details_pb2, status_pb2
+from google.rpc import status_pb2
 
-if TYPE_CHECKING:
-    from vecserve._results import Result
+from vecserve._failures import ItemFailure, VecserveError, reason_of
+from vecserve._results import EmbedError
 
-SHOWN_FAILURES = 5
-"""Failures that the text of an EmbedError spells out; all are in `.failures`."""
+__all__ = [
+    "DeadlineExceeded",
+    "EmbedError",
+    "InvalidRequest",
+    "ItemFailure",
+    "ModelNotFound",
+    "ServerError",
+    "ServerUnavailable",
+    "VecserveError",
+]
 
 _STATUS_KEY = "grpc-status-details-bin"
 """Trailing metadata in which gRPC servers send a google.rpc.Status."""
-
 
 _TOO_OLD = "max connection age"
 """What gRPC says when a server with --max-connection-age-s cuts a call off."""
@@ -40,11 +43,9 @@ _LOST = ("Stream removed", "Socket closed", "Broken pipe", "Connection reset", "
 _OUR_DOING = ("Locally cancelled", "Channel closed")
 """What gRPC says of a call that was cancelled on this side."""
 
+_NO_SERVER = "start one with `vecserve-server`, or name another address"
+
 _AGAIN = "embedding keeps no state, so what has no result may be sent again"
-
-
-class VecserveError(Exception):
-    """The base of all errors of this package."""
 
 
 class ServerUnavailable(VecserveError):
@@ -79,53 +80,6 @@ class ServerError(VecserveError):
         self.code = code
 
 
-@dataclass(frozen=True, slots=True)
-class ItemFailure:
-    """Why one item has no vector.
-
-    `index` is the item's place in the input, from 0; `id` its name. `code` is
-    the name of a gRPC status code, such as INVALID_ARGUMENT; `reason` a
-    constant for programs, such as IMAGE_UNDECODABLE; `message` a sentence for a
-    person.
-    """
-
-    index: int
-    id: str
-    code: str
-    reason: str
-    message: str
-
-    def __str__(self) -> str:
-        name = "" if self.id == str(self.index) else f" {self.id}"
-        return f"[{self.index}]{name}: {self.message} ({self.code})"
-
-
-class EmbedError(VecserveError):
-    """At least one item of `embed` failed.
-
-    `failures` lists every failed item. `results` holds one Result an item, in
-    the order given, the failed ones included: nothing that was computed is lost.
-    """
-
-    def __init__(self, results: Sequence[Result]) -> None:
-        super().__init__(results)
-        self.results = list(results)
-        self.failures = [result.error for result in results if result.error is not None]
-
-    def __str__(self) -> str:
-        lines = [f"{len(self.failures)} of {len(self.results)} items failed:"]
-        lines += [f"  {failure}" for failure in self.failures[:SHOWN_FAILURES]]
-        if len(self.failures) > SHOWN_FAILURES:
-            lines.append(f"  and {len(self.failures) - SHOWN_FAILURES} more, see .failures")
-        return "\n".join(lines)
-
-
-def reason_of(details: Iterable[Any]) -> str:
-    """Return the reason in a Status's details (google.protobuf.Any), or ""."""
-    info = error_details_pb2.ErrorInfo()
-    return next((str(info.reason) for detail in details if detail.Unpack(info)), "")
-
-
 def from_rpc(address: str, error: grpc.RpcError, unanswered: int = 0) -> VecserveError:
     """Turn a failed RPC to the server at `address` into an error of the tree."""
     code, details = error.code(), error.details() or "no details"
@@ -147,11 +101,10 @@ def from_rpc(address: str, error: grpc.RpcError, unanswered: int = 0) -> Vecserv
             )
         case grpc.StatusCode.UNAVAILABLE:
             return ServerUnavailable(
-                f"no server answers at {address}{lost}: start one with `vecserve-server`, "
-                f"or name another address ({details})",
+                f"no server answers at {address}{lost}: {_NO_SERVER} ({details})",
                 unanswered,
             )
-        # gRPC's own word for a call that reached a server which had just closed its door.
+        # gRPC's own status for a call that reached a server which had just stopped accepting.
         case grpc.StatusCode.CANCELLED if not any(sign in details for sign in _OUR_DOING):
             return ServerUnavailable(
                 f"{address} cancelled the call{lost}, as a server does that shuts down: {_AGAIN} "
@@ -173,6 +126,19 @@ def from_rpc(address: str, error: grpc.RpcError, unanswered: int = 0) -> Vecserv
                 code.name,
             )
     return ServerError(f"{address}: {details} ({code.name}){lost}", code.name)
+
+
+def no_server(address: str) -> ServerUnavailable:
+    """Return the error of a call in whose `timeout` no connection could be made."""
+    return ServerUnavailable(f"no server answered at {address} within the timeout: {_NO_SERVER}")
+
+
+def still_loading(address: str, models: str, unanswered: int) -> DeadlineExceeded:
+    """Return the error of a call whose `timeout` passed before its models were loaded."""
+    return DeadlineExceeded(
+        f"{address} was still loading {models} when the timeout passed; items without an answer: "
+        f"{unanswered}: allow more"
+    )
 
 
 def _from_vecserve(error: grpc.RpcError) -> bool:

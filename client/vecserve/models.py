@@ -1,9 +1,12 @@
-"""What a server says of its models, as plain records."""
+"""Descriptions of a server's models."""
 
 from dataclasses import dataclass
 from typing import Any, Self
 
 from vecserve.v1 import model_pb2
+
+LOADING = "loading"
+"""A model's state before it answers."""
 
 
 @dataclass(frozen=True, slots=True)

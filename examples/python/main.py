@@ -45,7 +45,7 @@ def embed(client: Client, items: list[Item]) -> Iterator[Result]:
     for attempt in range(1, TRIES + 1):
         try:
             # Every item names its model, so the call names none.
-            for result in client.embed_stream("", list(waiting.values()), ordered=False):
+            for result in client.embed_stream(list(waiting.values()), ordered=False):
                 # In band, it means that the model is still being loaded.
                 if result.error is None or result.error.code != "UNAVAILABLE":
                     del waiting[result.id]
@@ -86,7 +86,7 @@ def main(address: str = "127.0.0.1:8001", pause: str = "") -> None:
                 show(result)
                 results[result.id] = result
         try:
-            for result in client.embed_stream("", [LATE], timeout=0.001):
+            for result in client.embed_stream([LATE], timeout=0.001):
                 show(result)
         except DeadlineExceeded as error:
             print("error", LATE.id, "DEADLINE_EXCEEDED", error)

@@ -11,7 +11,7 @@ from pydantic_settings import CliApp
 from vecserve_server.app import App, StartError
 from vecserve_server.config import ServerConfig
 from vecserve_server.engine.session import GraphError
-from vecserve_server.memory import return_large_blocks
+from vecserve_server.malloc import return_large_blocks
 from vecserve_server.repository.errors import BundleError
 from vecserve_server.telemetry.logs import configure_logs
 

@@ -9,21 +9,21 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from prometheus_client import start_http_server
 
-from vecserve_server.api.answer import Answerer
-from vecserve_server.api.door import Door
-from vecserve_server.api.embedding import SERVICE, EmbeddingService
-from vecserve_server.api.inference import service as inference
-from vecserve_server.api.inference.answer import TensorAnswerer
-from vecserve_server.api.inference.shared_memory import Regions
-from vecserve_server.api.reflection import reflection_handlers
+from vecserve_server.api.embedding.items import ItemHandler
+from vecserve_server.api.embedding.service import SERVICE, EmbeddingService
+from vecserve_server.api.oip import service as inference
+from vecserve_server.api.oip.requests import InferHandler
+from vecserve_server.api.oip.shared_memory import Regions
+from vecserve_server.api.rpc.drain import Drain
+from vecserve_server.api.rpc.reflection import reflection_handlers
 from vecserve_server.config import ServerConfig
-from vecserve_server.pipelines.base import Limits
+from vecserve_server.loading.providers import EVERY_MODEL, Providers
+from vecserve_server.loading.resources import LoadResources
+from vecserve_server.modalities.content import Limits
+from vecserve_server.models.catalog import Catalog
+from vecserve_server.models.manager import ModelManager
+from vecserve_server.models.models import Models
 from vecserve_server.scheduling.runner import Runner
-from vecserve_server.serving.catalog import Catalog
-from vecserve_server.serving.library import Library
-from vecserve_server.serving.loader import Machine
-from vecserve_server.serving.models import Models
-from vecserve_server.serving.providers import EVERY_MODEL, Providers
 from vecserve_server.telemetry.metrics import Metrics
 
 _log = logging.getLogger(__name__)
@@ -55,9 +55,9 @@ class App:
         )
         queue_bytes = config.max_queue_mb * 1024 * 1024
         catalog = Catalog()
-        self._library = Library(
+        self._manager = ModelManager(
             config.repository,
-            Machine(
+            LoadResources(
                 runner=self._runner,
                 prepare_threads=self._prepare_threads,
                 prepare_workers=config.prepare_workers,
@@ -74,20 +74,20 @@ class App:
             self._load_threads,
             changed=self._tell_health,
         )
-        self._door = Door()
+        self._drain = Drain()
         self._service = EmbeddingService(
-            self._door,
+            self._drain,
             self._models,
-            Answerer(self._models, self._metrics),
+            ItemHandler(self._models, self._metrics),
             limits,
             max_stream_items=config.max_stream_items,
         )
         regions = Regions()
         self._inference = inference.InferenceService(
-            self._door,
-            self._library,
+            self._drain,
+            self._manager,
             catalog,
-            TensorAnswerer(catalog, regions, self._metrics),
+            InferHandler(catalog, regions, self._metrics),
             regions,
             max_stream_items=config.max_stream_items,
             max_stream_bytes=queue_bytes,
@@ -113,8 +113,8 @@ class App:
 
     async def start(self) -> None:
         """Listen, not ready yet. Raises StartError, BundleError."""
-        count = await self._library.read()
-        models = self._library.readiness().keys()
+        count = await self._manager.read()
+        models = self._manager.readiness().keys()
         if unknown := sorted(self._config.provider.keys() - models - {EVERY_MODEL}):
             raise StartError(
                 f"--provider names {', '.join(unknown)}, but the models in "
@@ -152,13 +152,13 @@ class App:
     async def load(self) -> None:
         """Load every model, then report readiness. Raises what loading one raises."""
         started = time.perf_counter()
-        await self._library.load_all()
+        await self._manager.load_all()
         # What lives now lives until the end: looking through it at every
         # collection took a tenth of the event loop's time.
         gc.freeze()
         gc.set_threshold(_GC_THRESHOLD)
         await self._tell_health()
-        count = len(self._library.readiness())
+        count = len(self._manager.readiness())
         _log.info("serving %d models, ready in %.1f s", count, time.perf_counter() - started)
 
     async def stop(self) -> None:
@@ -167,7 +167,7 @@ class App:
         self._stopping = True
         await self._tell_health()
         end_s = time.monotonic() + self._config.shutdown_grace_s
-        await self._door.close(self._config.shutdown_grace_s)
+        await self._drain.close(self._config.shutdown_grace_s)
         await self._server.stop(max(end_s - time.monotonic(), 0))
         self._metrics_server.shutdown()
         self._metrics_server.server_close()
@@ -179,9 +179,9 @@ class App:
 
     async def _tell_health(self) -> None:
         """Say of the server and of each model whether it answers, where that has changed."""
-        whole = self._library.ready
+        whole = self._manager.ready
         statuses = {"": whole, SERVICE: whole, inference.SERVICE: whole}
-        statuses |= self._library.readiness()
+        statuses |= self._manager.readiness()
         for name, ready in statuses.items():
             serving = ready and not self._stopping
             if self._told.get(name) is serving:

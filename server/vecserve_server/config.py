@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from vecserve_server.pipelines.base import Limits
+from vecserve_server.loading.providers import EVERY_MODEL
+from vecserve_server.modalities.content import Limits
 from vecserve_server.repository.config import Provider
-from vecserve_server.serving.providers import EVERY_MODEL
 
 CORES = os.cpu_count() or 1
 _LIMITS = Limits()

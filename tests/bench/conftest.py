@@ -1,4 +1,4 @@
-"""The bench commands, and a server whose slowness is known."""
+"""Fixtures: the `vecserve bench` command, and a server with a known service time."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A server of the typed API that takes its time: one item at a time, each no less than asked.
+"""Fake server of the typed API: one item at a time, each for at least a given service time.
 
     python fake_server.py SERVICE_SECONDS
 
@@ -19,7 +19,7 @@ from vecserve.v1 import embedding_pb2_grpc, model_pb2
 
 
 class Slow(embedding_pb2_grpc.EmbeddingServiceServicer):
-    """Answers every item with the same vector, late."""
+    """Answers every item with the same vector, after the service time."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -38,6 +38,9 @@ class Slow(embedding_pb2_grpc.EmbeddingServiceServicer):
         info.modalities.add(modality=model_pb2.MODALITY_TEXT)
         return pb.GetModelResponse(model=info)
 
+    def ListModels(self, _: pb.ListModelsRequest, context: object) -> pb.ListModelsResponse:
+        return pb.ListModelsResponse(models=[])
+
     def _result(self, item: pb.Item) -> pb.ItemResult:
         time.sleep(self._seconds)
         result = pb.ItemResult(item_id=item.item_id)
@@ -50,7 +53,7 @@ class Slow(embedding_pb2_grpc.EmbeddingServiceServicer):
 
 
 def main() -> None:
-    # One thread: what it does not get to, waits.
+    # One thread, so that requests queue.
     server = grpc.server(ThreadPoolExecutor(1))
     embedding_pb2_grpc.add_EmbeddingServiceServicer_to_server(Slow(float(sys.argv[1])), server)
     port = server.add_insecure_port("127.0.0.1:0")

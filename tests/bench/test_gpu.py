@@ -1,4 +1,4 @@
-"""`make bench-gpu` where there is no card: it refuses, or tries every piece on the CPU."""
+"""`make bench-gpu` without a card: it refuses, or measures a dry run on the CPU."""
 
 import copy
 import json
@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 import torch
 
-from benchmarks.gpu import subject
+from benchmarks.gpu import model
 from benchmarks.gpu.workloads import WORKLOADS
 from tests.conftest import ROOT
 
@@ -49,21 +49,23 @@ def test_a_dry_run_measures_everything(repository_of: Callable[..., Path], tmp_p
     assert one["workload"] == f"{MINILM}, 16 tokens"
     assert one["parity"]["min_cosine"] > 0.9999
     assert one["parity"]["torch_min_cosine"] > 0.99
-    ort, torch_, limit = (one[name] for name in ("onnx_runtime", "torch", "limit"))
+    ort, torch_, roofline = (one[name] for name in ("onnx_runtime", "torch", "roofline"))
     assert ort["rows"] == torch_["rows"]
-    assert ort["of_limit"] == pytest.approx(ort["items_per_s"] / limit["items_per_s"], rel=1e-3)
+    assert ort["of_roofline"] == pytest.approx(
+        ort["items_per_s"] / roofline["items_per_s"], rel=1e-3
+    )
     # Six layers of 12 x 384^2 weights, and two products of attention, of 16 tokens with 16.
     multiplications = 6 * (12 * 384**2 * 16 + 2 * 384 * 16 * 16)
-    assert limit["flops"] == 2 * multiplications * ort["rows"]
-    assert [(own["items"], own["streams"]) for own in one["served"]] == [
+    assert roofline["flops"] == 2 * multiplications * ort["rows"]
+    assert [(own["items"], own["streams"]) for own in one["server"]] == [
         *((1, 1), (1, 2), (2, 1), (2, 2))
     ]
-    for served in one["served"]:
-        assert served["errors"] == {}
-        assert served["utilisation_percent"] is None
+    for load in one["server"]:
+        assert load["errors"] == {}
+        assert load["utilisation_percent"] is None
         for beside, figures in (("of_onnx_runtime", ort), ("of_torch", torch_)):
-            expected = served["items_per_s"] / figures["items_per_s"]
-            assert served[beside] == pytest.approx(expected, rel=1e-3)
+            expected = load["items_per_s"] / figures["items_per_s"]
+            assert load[beside] == pytest.approx(expected, rel=1e-3)
 
 
 @pytest.mark.skipif(
@@ -80,9 +82,9 @@ def test_without_a_card_it_refuses() -> None:
 @pytest.mark.parametrize("name", ["minilm-16", "resnet", "clip-b32", "whisper"])
 def test_modules_run_wherever_their_inputs_are(name: str, repository: Path) -> None:
     # PyTorch's device without memory refuses what a card would: a tensor left on the CPU.
-    own = subject.load(WORKLOADS[name], repository, "fp32")
-    module = copy.deepcopy(own.tower.module).to("meta")
-    inputs = [torch.from_numpy(feed).to("meta") for feed in own.feeds(2).values()]
+    tested = model.load(WORKLOADS[name], repository, "fp32")
+    module = copy.deepcopy(tested.tower.module).to("meta")
+    inputs = [torch.from_numpy(feed).to("meta") for feed in tested.feeds(2).values()]
     with torch.inference_mode():
         outputs = module(*inputs)
     outputs = [outputs] if isinstance(outputs, torch.Tensor) else outputs

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.mlperf`: LoadGen's samples are all answered, and its figures are shown."""
+"""`python -m benchmarks.mlperf`: all samples answered, LoadGen's figures and verdicts shown."""
 
 import json
 import subprocess

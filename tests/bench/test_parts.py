@@ -1,4 +1,4 @@
-"""What the figures rest on: workloads, arrivals, percentiles, intervals, /proc."""
+"""Units of the bench: workloads, arrivals, percentiles, intervals, /proc."""
 
 import json
 import math
@@ -13,7 +13,8 @@ import pytest
 from tests.conftest import ROOT
 from vecserve import Client
 from vecserve.bench import processes
-from vecserve.bench.load import Load, Turn
+from vecserve.bench.load import Load, RoundSpec
+from vecserve.bench.plots import draw
 from vecserve.bench.statistics import Estimate, percentile
 from vecserve.bench.workload import lengths, texts, token_ids
 
@@ -55,8 +56,10 @@ def test_a_trace_is_dealt_out_and_starts_anew() -> None:
 
 
 def test_loads_survive_the_pipe() -> None:
-    turn = Turn(load=Load(tokens=(3, 9), rate=2.5, files=("a",)), round=3, lead_s=0.1, seconds=2)
-    assert Turn.from_json(json.loads(json.dumps(turn.to_json()))) == turn
+    spec = RoundSpec(
+        load=Load(tokens=(3, 9), rate=2.5, files=("a",)), round=3, lead_s=0.1, seconds=2
+    )
+    assert RoundSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
 
 
 def test_percentiles_are_exact() -> None:
@@ -85,11 +88,20 @@ def test_a_process_and_its_children_are_accounted_for() -> None:
     assert processes.cpu_s(os.getpid()) > 0
 
 
-def test_make_bench_says_what_it_met(tmp_path: Path) -> None:
+def test_make_bench_reports_its_thresholds(tmp_path: Path) -> None:
     output = tmp_path / "here.json"
     command = [sys.executable, "-m", "benchmarks.run", "scheduler", "--output", str(output)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert "scheduler, 10,000 queued" in done.stdout
     measured = json.loads(output.read_text())
-    assert [bar["bar"] for bar in measured["bars"]] == ["<= 20 us", "<= 20 us"]
-    assert all(bar["met"] == (bar["measured"] <= 20) for bar in measured["bars"])
+    assert [one["threshold"] for one in measured["thresholds"]] == ["<= 20 us", "<= 20 us"]
+    assert all(one["met"] == (one["measured"] <= 20) for one in measured["thresholds"])
+
+
+def test_committed_results_draw_and_the_page_has_all_of_them(tmp_path: Path) -> None:
+    path = ROOT / "benchmarks" / "results" / "epyc-2-cores.json"
+    measured = json.loads(path.read_text())
+    _, page = draw(measured, tmp_path, titles={"16 tokens", "3-209 tokens"})
+    html = page.read_text()
+    assert html.count('<g id="axes_') == 2
+    assert html.count("<tr><td>") == len(measured["results"]) + len(measured["environment"])

@@ -1,4 +1,4 @@
-"""`vecserve bench run` against the real server: all is counted, and all is written."""
+"""`vecserve bench run` against a real server: what it counts and writes."""
 
 import json
 import sys
@@ -12,7 +12,9 @@ ALONE = ("--concurrency", "1")
 SHORT = ("--rounds", "2", "--seconds", "0.3", "--lead-s", "0.1", "--warmup-s", "0.1")
 
 
-def test_targets_take_turns_under_every_load(bench: Bench, server_address: str) -> None:
+def test_rounds_are_interleaved_over_targets_under_every_load(
+    bench: Bench, server_address: str
+) -> None:
     where = f"typed:{server_address}/{MINILM}"
     measured = bench.measure(
         *("run", "-t", f"a={where}", "-t", f"b={where}", "--concurrency", "1,4", *SHORT)
@@ -31,14 +33,14 @@ def test_targets_take_turns_under_every_load(bench: Bench, server_address: str) 
         assert one["untrained"] == []
 
 
-def test_the_stamp_says_where_it_was(bench: Bench, server_address: str) -> None:
+def test_the_environment_is_recorded(bench: Bench, server_address: str) -> None:
     measured = bench.measure("run", "-t", f"typed:{server_address}/{MINILM}", *ALONE, *SHORT)
-    stamp = measured["environment"]
-    assert stamp["cpu"]
-    assert stamp["cores"] >= 1
-    assert {"grpcio", "onnxruntime", "vecserve"} <= stamp["packages"].keys()
-    assert stamp["python"] == sys.version.split()[0]
-    assert stamp.keys() >= {"date", "cpu_flags", "load_average", "revision", "system"}
+    environment = measured["environment"]
+    assert environment["cpu"]
+    assert environment["cores"] >= 1
+    assert {"grpcio", "onnxruntime", "vecserve"} <= environment["packages"].keys()
+    assert environment["python"] == sys.version.split()[0]
+    assert environment.keys() >= {"date", "cpu_flags", "load_average", "revision", "system"}
 
 
 @pytest.mark.parametrize("form", [[], ["--stream", "--in-flight", "2"]], ids=["unary", "stream"])
@@ -57,7 +59,7 @@ def test_every_form_of_load(
     assert answered % 3 == 0
 
 
-def test_models_and_media_take_turns(bench: Bench, server_address: str) -> None:
+def test_models_and_media_alternate(bench: Bench, server_address: str) -> None:
     done = bench(
         *("run", "-t", f"ours=typed:{server_address}/resnet-50+{MINILM}", "--concurrency", "2"),
         *("--file", "examples/data/photos/dog-mastiff.jpg", *SHORT),
@@ -87,15 +89,17 @@ def test_server_processes_are_accounted_for(
 
 
 def test_in_process_runtime_is_a_target(bench: Bench, server_address: str) -> None:
-    limit = f"limit=exec:{sys.executable} benchmarks/in_process.py models/{MINILM}"
-    done = bench(
-        *("run", "-t", f"ours=typed:{server_address}/{MINILM}", "-t", limit),
-        *("--concurrency", "1", "--reference", "limit", *SHORT),
+    in_process = (
+        f"in-process=exec:{sys.executable} benchmarks/baselines/in_process.py models/{MINILM}"
     )
-    ours, limit_row = done.stdout.splitlines()[-2:]
+    done = bench(
+        *("run", "-t", f"ours=typed:{server_address}/{MINILM}", "-t", in_process),
+        *("--concurrency", "1", "--reference", "in-process", *SHORT),
+    )
+    ours, in_process_row = done.stdout.splitlines()[-2:]
     assert "ours" in ours
-    assert "threads, batches of 1" in limit_row
-    assert limit_row.rstrip().endswith("1.00 ±0.00")
+    assert "threads, batches of 1" in in_process_row
+    assert in_process_row.rstrip().endswith("1.00 ±0.00")
 
 
 def test_oip_is_a_target(bench: Bench, server_address: str) -> None:

@@ -1,4 +1,4 @@
-"""AsyncClient: the same answers and manners as Client, on an event loop."""
+"""AsyncClient: the same answers and behaviour as Client, on an event loop."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.server_process import ServerProcess
+from tests.support.server_process import ServerProcess
 from vecserve import (
     AsyncClient,
     Client,
@@ -63,6 +63,17 @@ async def test_embeds_as_the_sync_client_does(
     assert sequences[0].shape == (3, 384)
     rows = await aclient.embed("resnet-50", [photo])
     np.testing.assert_allclose(rows, client.embed("resnet-50", [photo]), rtol=1e-3)
+
+
+async def test_windows_each_and_items_that_name_their_model(aclient: AsyncClient) -> None:
+    long = (np.sin(np.arange(35 * 8000) / 9), 8000)
+    (vectors,) = await aclient.embed("whisper-base", [long], windows="each", pooling="mean")
+    assert vectors.shape == (2, 512)
+    items = [Item("a text", model=TEXT), "names none"]
+    text, unnamed = [result async for result in aclient.embed_stream(items)]
+    assert text.vector.size == 384
+    assert unnamed.error is not None
+    assert unnamed.error.reason == "NO_MODEL"
 
 
 async def test_takes_no_more_than_may_be_in_flight(aclient: AsyncClient) -> None:

@@ -61,6 +61,20 @@ def test_windows_of_long_audio(client: Client) -> None:
     assert sequence.shape == (2 * 1500, 512)
 
 
+def test_windows_each_gives_a_list(client: Client, speech: Path) -> None:
+    long = (np.sin(np.arange(65 * 8000) / 9), 8000)
+    vectors = client.embed(AUDIO, [long, speech], windows="each", pooling="mean")
+    assert [array.shape for array in vectors] == [(3, 512), (1, 512)]
+    pooled = client.embed(AUDIO, [long, speech], windows="pooled")
+    np.testing.assert_allclose(vectors[1][0], pooled[1], rtol=1e-3, atol=1e-4)
+    (row,) = client.embed(TEXT, ["a text"], windows="each")
+    assert row.shape == (1, 384)
+    (sequence,) = client.embed(AUDIO, [long], windows="each", pooling="none")
+    assert sequence.shape == (3 * 1500, 512)
+    with pytest.raises(EmbedError, match="WINDOWS_POOLED"):
+        client.embed(AUDIO, [long], windows="pooled", pooling="none")
+
+
 def test_text_files(client: Client, tmp_path: Path) -> None:
     named, unnamed = tmp_path / "a.txt", tmp_path / "unnamed"
     named.write_text("Grüße")

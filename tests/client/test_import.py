@@ -1,7 +1,8 @@
-"""What `import vecserve` brings along."""
+"""Imports of the client: what it brings along, and what it does without."""
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +24,47 @@ def test_the_client_is_light() -> None:
 def test_the_command_is_light_too() -> None:
     loaded = modules_after("import vecserve.cli")
     assert not loaded & {"onnxruntime", "torch", "vecserve_server", "vecserve_export", "pyarrow"}
+
+
+_WITHOUT = """
+import sys
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {refused}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Refuse())
+from vecserve.cli import main
+sys.argv[0] = "vecserve"
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("package", "extra", "arguments"),
+    [
+        ("pyarrow", "parquet", ["embed", "-m", "m", "-t", "a", "-o", "x.parquet"]),
+        ("matplotlib", "bench", ["bench", "run", "-t", "typed:127.0.0.1:1/m", "--plots", "x"]),
+        ("matplotlib", "bench", ["bench", "plot", "measured.json", "x"]),
+        ("tritonclient", "bench", ["bench", "run", "-t", "oip:127.0.0.1:1/m"]),
+        ("tritonclient", "bench", ["bench", "sweep", "-t", "oip:127.0.0.1:1/m", "--p99-ms", "9"]),
+    ],
+)
+def test_a_missing_extra_is_named(
+    tmp_path: Path, package: str, extra: str, arguments: list[str]
+) -> None:
+    (tmp_path / "measured.json").write_text('{"results": []}')
+    done = subprocess.run(
+        [sys.executable, "-c", _WITHOUT.format(refused={package}), *arguments],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 2, done.stderr
+    assert f"needs {package}: pip install 'vecserve[{extra}]'" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["measured.json"]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.server_process import ServerProcess
+from tests.support.server_process import ServerProcess
 from vecserve import AsyncClient, Client
 
 TEXT = "all-MiniLM-L6-v2"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.server_process import ServerProcess
+from tests.support.server_process import ServerProcess
 from vecserve import Client, Image, Item, ServerUnavailable
 
 TEXT = "all-MiniLM-L6-v2"
@@ -130,6 +130,28 @@ def test_one_stream_carries_several_models(client: Client, photo: Path, speech: 
     results = list(client.embed_stream(TEXT, items))
     assert [0 if r.error else r.vector.size for r in results] == [384, 2048, 512, 512, 512, 0, 0]
     assert [r.error.code for r in results if r.error] == ["NOT_FOUND", "NOT_FOUND"]
+
+
+def test_the_call_need_not_name_a_model_where_the_items_do(client: Client, photo: Path) -> None:
+    items = [
+        Item("a text", model=TEXT),
+        Item(photo.read_bytes(), model="resnet-50"),
+        "names none",
+        Item(photo.read_bytes(), id="mine"),
+    ]
+    for stream in (client.embed_stream(items), client.embed_stream(None, items)):
+        text, image, unnamed, mine = stream
+        assert (text.vector.size, image.vector.size) == (384, 2048)
+        assert unnamed.error is not None
+        assert (unnamed.error.code, unnamed.error.reason) == ("INVALID_ARGUMENT", "NO_MODEL")
+        assert mine.error is not None
+        assert "[3] mine: neither the item nor the call names a model" in str(mine.error)
+    with pytest.raises(TypeError, match="in a list"):
+        client.embed_stream("a text")  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match="not a list"):
+        client.embed_stream(items, items)  # type: ignore[call-overload]
+    with pytest.raises(ValueError, match="version"):
+        client.embed_stream(items, version="1")
 
 
 def test_bytes_that_may_be_two_things_must_be_wrapped(client: Client, photo: Path) -> None:

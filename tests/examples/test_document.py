@@ -1,4 +1,4 @@
-"""The programs in docs/clients.md, built and run as whoever copies them would."""
+"""The programs in docs/other-languages.md, built and run as whoever copies them would."""
 
 import re
 import shutil
@@ -39,9 +39,9 @@ def test_the_program_in_the_document_gives_vectors(
 
 def program_of(language: str, address: str) -> str:
     """Return the document's first program of that language, for the server at `address`."""
-    document = (ROOT / "docs" / "clients.md").read_text()
+    document = (ROOT / "docs" / "other-languages.md").read_text()
     fence = rf"^```{FENCES[language]}\n(.*?)^```$"
     program = re.search(fence, document, re.MULTILINE | re.DOTALL)
-    assert program, f"docs/clients.md has no {language}"
+    assert program, f"docs/other-languages.md has no {language}"
     assert "127.0.0.1:8001" in program[1], "it names another server"
     return program[1].replace("127.0.0.1:8001", address)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.examples.programs import EXAMPLES, LANGUAGES, Example, Output, missing_tools, need_tools
-from tests.server_process import ServerProcess
+from tests.support.server_process import ServerProcess
 from vecserve import Client
 
 MODELS = ("all-MiniLM-L6-v2", "clip-vit-base-patch32", "whisper-base")

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from tests.examples.programs import EXAMPLES, LANGUAGES, Example, need_tools
-from tests.server_process import ServerProcess
+from tests.support.server_process import ServerProcess
 from vecserve import Client, ServerUnavailable
 from vecserve.v1 import embedding_pb2
 from vecserve.v1.embedding_pb2_grpc import EmbeddingServiceStub

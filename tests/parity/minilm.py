@@ -9,8 +9,8 @@ import onnxruntime
 from tokenizers import Tokenizer
 from typer.testing import CliRunner
 
-from tests import testdata
 from tests.conftest import ROOT
+from tests.support import testdata
 from vecserve_export.__main__ import app
 
 Vectors = npt.NDArray[np.float32]

@@ -13,7 +13,7 @@ import soxr
 from transformers import WhisperFeatureExtractor
 
 from tests.conftest import ROOT
-from tests.testdata import speech
+from tests.support.testdata import speech
 from vecserve import Client
 from vecserve_export.request import Request
 from vecserve_export.weights import obtain

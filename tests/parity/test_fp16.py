@@ -6,14 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.parity.minilm import (
-    NAME,
-    Encoder,
-    assert_same_alone_and_in_company,
-    export,
-    sts_pairs,
-)
-from tests.server_process import ServerProcess
+from tests.parity.minilm import NAME, Encoder, assert_same_alone_and_in_company, export, sts_pairs
+from tests.support.server_process import ServerProcess
 from vecserve import Client
 
 

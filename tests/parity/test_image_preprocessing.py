@@ -17,9 +17,9 @@ from transformers.image_utils import load_image
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.convnext.image_processing_pil_convnext import ConvNextImageProcessorPil
 
-from tests.testdata import clip_fixture, photos
-from vecserve_server.pipelines.base import EncodedImage, Limits
-from vecserve_server.pipelines.image import ImagePipeline
+from tests.support.testdata import clip_fixture, photos
+from vecserve_server.modalities.content import EncodedImage, Limits
+from vecserve_server.modalities.image import ImagePipeline
 from vecserve_server.repository.manifest import ImageInput
 
 Pixels = npt.NDArray[np.uint8]

@@ -6,13 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from tests.parity.minilm import (
-    NAME,
-    Encoder,
-    assert_same_alone_and_in_company,
-    export,
-    sts_pairs,
-)
+from tests.parity.minilm import NAME, Encoder, assert_same_alone_and_in_company, export, sts_pairs
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from tests.conftest import ROOT
-from tests.testdata import sts_test
+from tests.support.testdata import sts_test
 from vecserve import Client
 from vecserve_export.request import Request
 from vecserve_export.weights import obtain

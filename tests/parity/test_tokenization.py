@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from transformers import BertTokenizer, CLIPTokenizer, PreTrainedTokenizerBase
 
-from tests.testdata import sts_test
-from vecserve_server.pipelines.base import Limits, Text
-from vecserve_server.pipelines.text import TextPipeline
+from tests.support.testdata import sts_test
+from vecserve_server.modalities.content import Limits, Text
+from vecserve_server.modalities.text import TextPipeline
 from vecserve_server.repository.manifest import TextInput
 
 ODD_TEXTS = [

@@ -1,16 +1,18 @@
-"""Measures servers of embeddings, side by side: `vecserve bench`.
+"""Benchmark of embedding servers, side by side: `vecserve bench`.
 
-    load, workload     what is sent, when, by how many callers
-    targets            what is measured: our typed API, any OIP server, any command
-    typed, oip         the two wires: encoded requests out, verdicts on answers in
-    drive, streams     closed and open loops, unary or over streams
-    worker, workers    each client process, and the pipe that leads it
-    measure, sweep     rounds that go around all targets in turn; the search for a rate
+    options            command-line values, parsed
+    load, workload     items, form, arrivals and concurrency; seeded texts and token ids
+    targets            servers under test: our typed API, any OIP server, any command
+    wire, typed, oip   wire protocols: requests encoded, answers read
+    driver, streams    load generator: closed and open loops, unary or over streams
+    worker, workers    a target's client processes, and the pipes to them
+    samples            send and answer times of a round's requests
+    measure, sweep     rounds interleaved over targets; the search for the highest rate
     statistics         exact percentiles, intervals over rounds, ratios within a round
-    environment, processes   the machine's stamp; a server's CPU time and memory
+    environment, processes   machine and versions; a server's CPU time and memory
     report, plots      tables, JSON, PNG, one HTML page
 
-A request's clock starts when it was meant to be sent, whatever held it back
+Latency counts from the intended send time, whatever delayed the request
 (Gil Tene's "coordinated omission"); refused and failed items are counted, and
 never enter a latency.
 """

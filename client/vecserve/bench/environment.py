@@ -1,4 +1,4 @@
-"""Where a measurement was made: without this its figures mean little."""
+"""Environment of a measurement: machine, load, package versions and git revision."""
 
 import os
 import platform
@@ -19,8 +19,8 @@ _PACKAGES = (
 )
 
 
-def stamp() -> dict[str, Any]:
-    """Return the machine, its load, the versions at hand and the revision, as JSON has them."""
+def collect_environment() -> dict[str, Any]:
+    """Return the machine, its load, installed versions and the revision, as JSON values."""
     cpu = _fields(_CPU_INFO)
     flags = set(cpu.get("flags", "").split())
     return {

@@ -1,4 +1,4 @@
-"""What a load is: how much is asked, when, and in which form."""
+"""Load of a measurement: items, request form, arrivals and concurrency."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping
@@ -8,13 +8,13 @@ from random import Random
 from typing import Any, Self
 
 POOL_MESSAGES = 512
-"""Different messages of a load, by default; after the last comes the first again. A multiple
+"""Distinct messages of a load, by default; after the last comes the first again. A multiple
 of the block of lengths (`workload`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """One way to press a server. It is the same, byte by byte, for every target.
+    """A load, the same, byte by byte, for every target.
 
     What: items of `tokens` tokens (a range, both ends included), or `files`.
     Form: requests of `items` items; unary, or with `stream` messages on streams
@@ -23,8 +23,8 @@ class Load:
     that each send when answered. With `rate`, requests a second, or `trace`,
     send times in seconds, an open loop; unary requests then wait for none,
     and `concurrency` is the number of streams.
-    `pool` is how many different messages there are: they take memory, and more of
-    them than that cannot be on their way on streams.
+    `pool` is the number of distinct messages: they take memory, and bound how many
+    can be in flight on streams.
     `deadline_ms` counts answers within it as good; requests carry it unless
     `tell_deadline` is false.
     """
@@ -44,33 +44,33 @@ class Load:
 
     @property
     def open(self) -> bool:
-        """Whether send times are set beforehand."""
+        """Whether this is an open loop: send times are set beforehand."""
         return self.rate is not None or bool(self.trace)
 
     @property
     def sent_timeout_s(self) -> float | None:
-        """How long after its intended time a request gives up, as the server is told; or None."""
+        """Timeout of a request, in seconds from its intended send time; None without one."""
         if self.deadline_ms is None or not self.tell_deadline:
             return None
         return self.deadline_ms / 1000
 
     @property
     def what(self) -> str:
-        """Say what is sent, and in which form."""
+        """Label of what is sent, and in which form."""
         low, high = self.tokens
         text = f"{low} tokens" if low == high else f"{low}-{high} tokens"
         return f"{len(self.files)} files{self.form}" if self.files else text + self.form
 
     @property
     def form(self) -> str:
-        """Say in which form, unless each item is a call of its own."""
+        """Label of the request form; "" where each item is a unary call."""
         if self.stream:
             return f", streams of {self.items} x {self.in_flight}"
         return "" if self.items == 1 else f", {self.items} a call"
 
     @property
     def pressure(self) -> str:
-        """Say how hard it presses: c8 is a closed loop of 8 callers."""
+        """Label of the load level: c8 is a closed loop of 8 callers."""
         if self.trace:
             return "trace"
         return f"c{self.concurrency}" if self.rate is None else f"{self.rate:g}/s"
@@ -80,7 +80,7 @@ class Load:
 
         `share` is (which, of how many) clients. Poisson arrivals, each client's
         its part of the rate, so that together they are Poisson too; a trace is
-        dealt out in turn, and starts anew after its last time.
+        divided round-robin, and repeats after its last time.
         """
         which, clients = share
         if self.trace:
@@ -93,7 +93,7 @@ class Load:
             yield now
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields, as JSON has them."""
+        """Return the fields as JSON values."""
         return dataclasses.asdict(self)
 
     @classmethod
@@ -113,8 +113,8 @@ def _repeated(trace: tuple[float, ...], which: int, clients: int) -> Iterator[fl
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
-    """One round of one client: a load for `lead_s` unmeasured and `seconds` measured seconds.
+class RoundSpec:
+    """Parameters of one client's round: a load, for `lead_s` unmeasured and `seconds` measured.
 
     `share` is (which, of how many) client processes this one is.
     """
@@ -126,12 +126,12 @@ class Turn:
     share: tuple[int, int] = (0, 1)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields, as JSON has them."""
+        """Return the fields as JSON values."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Self:
-        """Return the turn that `to_json` wrote."""
+        """Return the spec that `to_json` wrote."""
         which, clients = fields["share"]
         load = Load.from_json(fields["load"])
         return cls(**{**fields, "load": load, "share": (which, clients)})

@@ -1,17 +1,17 @@
-"""Rounds that go around all targets in turn, so that the machine's moods hit all alike."""
+"""Measurement in rounds interleaved over all targets, so that machine noise affects all alike."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from vecserve.bench import processes
-from vecserve.bench.load import Load, Turn
+from vecserve.bench.load import Load, RoundSpec
 from vecserve.bench.statistics import RoundFigures, figures
 from vecserve.bench.workers import Workers
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How long to measure: `rounds` of `seconds`, each after `lead_s` that do not count.
+    """Durations: `rounds` of `seconds`, each after `lead_s` that do not count.
 
     Before the first, every target has `warmup_s` of each load.
     """
@@ -24,7 +24,7 @@ class Plan:
 
 @dataclass(slots=True)
 class Part:
-    """One target under one load, and what its rounds gave."""
+    """One target under one load, and the figures of its rounds."""
 
     target: str
     load: Load
@@ -34,13 +34,13 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Parts that run at the same time; most cases have one. `name` is what is sent, in short."""
+    """Parts that run at the same time; most cases have one. `name` is a short title."""
 
     name: str
     parts: tuple[Part, ...]
 
     def title(self, part: Part) -> str:
-        """Return what heads a part's row."""
+        """Return the title of a part's row."""
         return self.name + part.load.form if self.name else part.load.what
 
 
@@ -51,7 +51,7 @@ def measure(
     plan: Plan,
     show: Callable[[str], None],
 ) -> None:
-    """Fill the cases' parts with their rounds; `show` is told before each what comes.
+    """Fill the cases' parts with their rounds; `show` is called with a label before each.
 
     `pids` are the server processes of targets, where known. Raises BenchError.
     """
@@ -61,7 +61,7 @@ def measure(
         for part in case.parts:
             part.rounds.clear()
     for number in range(1, plan.rounds + 1):
-        # Who goes first changes, lest the first always meets a rested machine.
+        # The order rotates: the first target would otherwise always find an idle machine.
         first = number % len(cases)
         for case in [*cases[first:], *cases[:first]]:
             show(f"round {number} of {plan.rounds}: {_title(case)}")
@@ -77,18 +77,18 @@ def _run(
     case: Case, workers: Mapping[str, Workers], pids: Mapping[str, int], plan: Plan, number: int
 ) -> None:
     before = {part.target: _cpu_s(pids.get(part.target)) for part in case.parts}
-    turns = []
+    specs = []
     for part in case.parts:
-        turn = Turn(
+        spec = RoundSpec(
             load=part.load,
             round=number,
             lead_s=plan.lead_s,
             seconds=plan.seconds if number else plan.warmup_s,
         )
-        workers[part.target].start(turn)
-        turns.append(turn)
+        workers[part.target].start(spec)
+        specs.append(spec)
     reports = [workers[part.target].result() for part in case.parts]
-    for part, turn, report in zip(case.parts, turns, reports, strict=True):
+    for part, spec, report in zip(case.parts, specs, reports, strict=True):
         pid = pids.get(part.target)
         used = None
         if (after := _cpu_s(pid)) is not None and (began := before[part.target]) is not None:
@@ -97,7 +97,7 @@ def _run(
         part.rounds.append(
             figures(
                 report.samples,
-                turn,
+                spec,
                 client_cpu_s=report.client_cpu_s,
                 server_cpu_s=used,
                 server_pss_mb=None if pid is None else processes.pss_mb(pid),

@@ -1,4 +1,4 @@
-"""The wire of the Open Inference Protocol v2, tensors both ways, with tritonclient's stubs."""
+"""Wire protocol of the Open Inference Protocol v2: tensors both ways, by tritonclient's stubs."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -10,11 +10,11 @@ import numpy.typing as npt
 from vecserve import _channel
 from vecserve.bench.load import Load
 from vecserve.bench.targets import BenchError, Target
-from vecserve.bench.wire import Message, Verdict
+from vecserve.bench.wire import Message, StreamOutcome
 from vecserve.bench.workload import token_ids
 
 _SERVICE = "/inference.GRPCInferenceService"
-_ASK_TIMEOUT_S = 30.0
+_METADATA_TIMEOUT_S = 30.0
 _DTYPES = {"INT64": "<i8", "INT32": "<i4", "UINT8": "u1", "FP32": "<f4", "FP16": "<f2"}
 _DYNAMIC = -1
 
@@ -24,7 +24,7 @@ class OipWire:
 
     Integer inputs of shape [-1, -1] hold tokens: ones where the name has "mask",
     zeros where it has "type", else ids. Other inputs must have a fixed shape
-    after the batch axis and get random numbers. The first output is asked for.
+    after the batch axis and get random numbers. The first output is requested.
     """
 
     unary_path = f"{_SERVICE}/ModelInfer"
@@ -32,7 +32,7 @@ class OipWire:
     channel_options: Sequence[tuple[str, int]] = _channel.OPTIONS
 
     def __init__(self, target: Target) -> None:
-        """Ask the server for the models' metadata. Raises BenchError."""
+        """Read the models' metadata from the server. Raises BenchError."""
         try:
             from tritonclient.grpc import service_pb2
         # RuntimeError: its stubs are newer than the grpcio at hand.
@@ -45,7 +45,7 @@ class OipWire:
         self.untrained: list[str] = []
 
     def encode(self, load: Load) -> list[Message]:
-        """Return the load's messages, the models in turn. Raises BenchError."""
+        """Return the load's messages, models alternating. Raises BenchError."""
         if load.files:
             raise BenchError("OIP takes tensors, not --files: use --tokens, or a typed target")
         ids = token_ids(load, load.pool * load.items)
@@ -74,25 +74,25 @@ class OipWire:
         response = self._pb.ModelInferResponse.FromString(answer)
         return [None] * response.outputs[0].shape[0]
 
-    def read_stream(self, answer: bytes) -> Iterator[Verdict]:
-        """Yield the one verdict that a message of the stream has."""
+    def read_stream(self, answer: bytes) -> Iterator[StreamOutcome]:
+        """Yield the one outcome that a message of the stream has."""
         response = self._pb.ModelStreamInferResponse.FromString(answer)
         inferred = response.infer_response
         if response.error_message:
-            yield Verdict(int(inferred.id), 1, response.error_message.partition(":")[0][:40])
+            yield StreamOutcome(int(inferred.id), 1, response.error_message.partition(":")[0][:40])
         else:
-            yield Verdict(int(inferred.id), inferred.outputs[0].shape[0], None)
+            yield StreamOutcome(int(inferred.id), inferred.outputs[0].shape[0], None)
 
 
 def _metadata(pb: Any, target: Target, model: str) -> Any:
     with grpc.insecure_channel(target.address) as channel:
-        ask = channel.unary_unary(
+        model_metadata = channel.unary_unary(
             f"{_SERVICE}/ModelMetadata",
             request_serializer=pb.ModelMetadataRequest.SerializeToString,
             response_deserializer=pb.ModelMetadataResponse.FromString,
         )
         try:
-            return ask(pb.ModelMetadataRequest(name=model), timeout=_ASK_TIMEOUT_S)
+            return model_metadata(pb.ModelMetadataRequest(name=model), timeout=_METADATA_TIMEOUT_S)
         except grpc.RpcError as error:
             raise BenchError(
                 f"target {target.name}: {target.address} gives no metadata of {model}: "
@@ -112,7 +112,9 @@ def _values(meta: Any, rows: list[list[int]]) -> npt.NDArray[np.generic]:
         return values
     inner = tuple(meta.shape)[1:]
     if _DYNAMIC in inner:
-        raise BenchError(f"input {meta.name} of shape {list(meta.shape)} is no tokens: unsupported")
+        raise BenchError(
+            f"input {meta.name} of shape {list(meta.shape)} holds no tokens: unsupported"
+        )
     random = np.random.default_rng(len(rows[0]))
     if dtype.kind == "f":
         return random.random((len(rows), *inner)).astype(dtype)

@@ -1,4 +1,4 @@
-"""The command line's words, as loads, targets and numbers."""
+"""Command-line values of `vecserve bench`, parsed into loads, targets and numbers."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,10 +9,10 @@ from vecserve.bench.targets import BenchError, Target
 
 
 def loads(base: Load, callers: Sequence[int], rates: Sequence[float]) -> list[Load]:
-    """Return the loads that `base` has with each number of callers, or at each rate."""
+    """Return `base` with each number of callers, or at each rate."""
     if base.trace or rates:
         if base.trace and rates:
-            raise BenchError("--rate and --arrivals both say when to send: give one")
+            raise BenchError("--rate and --arrivals both set send times: give one")
         streams = callers[0] if base.stream else 1
         base = replace(base, concurrency=streams)
         loads = [replace(base, rate=rate) for rate in rates] or [base]
@@ -24,7 +24,7 @@ def loads(base: Load, callers: Sequence[int], rates: Sequence[float]) -> list[Lo
 
 
 def check_pool(load: Load) -> None:
-    """Raise BenchError if streams could have more messages out than there are."""
+    """Raise BenchError if streams could have more messages in flight than the pool has."""
     if load.stream and load.concurrency * load.in_flight > load.pool:
         raise BenchError(
             f"{load.concurrency} streams of {load.in_flight} messages in flight are more than the "
@@ -33,7 +33,7 @@ def check_pool(load: Load) -> None:
 
 
 def parse_targets(texts: Sequence[str]) -> list[Target]:
-    """Return the targets that the texts name, all of different names. Raises BenchError."""
+    """Return the targets that the texts name, with unique names. Raises BenchError."""
     found = [Target.parse(text) for text in texts]
     names = [target.name for target in found]
     if len(set(names)) < len(names):
@@ -42,7 +42,7 @@ def parse_targets(texts: Sequence[str]) -> list[Target]:
 
 
 def parse_pids(texts: Sequence[str], targets: Sequence[Target]) -> dict[str, int]:
-    """Return process ids by target, out of NAME=PID. Raises BenchError."""
+    """Return process ids by target, from NAME=PID. Raises BenchError."""
     names = {target.name for target in targets}
     found = {}
     for text in texts:
@@ -54,7 +54,7 @@ def parse_pids(texts: Sequence[str], targets: Sequence[Target]) -> dict[str, int
 
 
 def token_range(text: str) -> tuple[int, int]:
-    """Return the range that N or LOW..HIGH says. Raises BenchError."""
+    """Return the range of N or LOW..HIGH. Raises BenchError."""
     low, dots, high = text.partition("..")
     try:
         found = int(low), int(high if dots else low)
@@ -66,7 +66,7 @@ def token_range(text: str) -> tuple[int, int]:
 
 
 def parse_rates(text: str | None) -> list[float]:
-    """Return the rates of a list with commas. Raises BenchError."""
+    """Return the rates of a comma-separated list. Raises BenchError."""
     try:
         found = [float(part) for part in text.split(",")] if text else []
     except ValueError:
@@ -77,7 +77,7 @@ def parse_rates(text: str | None) -> list[float]:
 
 
 def parse_callers(text: str) -> list[int]:
-    """Return the numbers of callers of a list with commas. Raises BenchError."""
+    """Return the numbers of callers of a comma-separated list. Raises BenchError."""
     try:
         found = [int(part) for part in text.split(",")]
     except ValueError:

@@ -1,12 +1,12 @@
-"""Latency against throughput, as a PNG and as one HTML page that needs nothing else."""
+"""Plot of latency against throughput, as a PNG and on one self-contained HTML page."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from vecserve.bench.targets import BenchError
+from vecserve._extras import require_extra
 
 PNG, HTML = "latency-throughput.png", "report.html"
 
@@ -14,6 +14,7 @@ PNG, HTML = "latency-throughput.png", "report.html"
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _PANEL_INCHES = (6.4, 4.2)
 _COLUMNS = 2
+_LABEL_ROOM = 1.06
 _PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>vecserve bench</title>
 <style>
@@ -21,25 +22,32 @@ body {{ font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 72em
 svg {{ width: 100%; height: auto }}
 table {{ border-collapse: collapse; margin: 1em 0; font-variant-numeric: tabular-nums }}
 td, th {{ padding: .2em .8em; text-align: right; border-bottom: 1px solid #ddd }}
-td:nth-child(-n+3), th:nth-child(-n+3), .stamp td {{ text-align: left }}
+td:nth-child(-n+3), th:nth-child(-n+3), .environment td {{ text-align: left }}
 </style>
 <h1>vecserve bench</h1>
 {plot}
 <table><tr>{headings}</tr>
 {rows}
 </table>
-<h2>Where and when</h2>
-<table class="stamp">
-{stamp}
+<h2>Environment</h2>
+<table class="environment">
+{environment}
 </table>
 </html>
 """
 
 
-def draw(measured: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Write the PNG and the page into `folder`; return their paths. Raises BenchError."""
+def draw(
+    measured: Mapping[str, Any], folder: Path, titles: Collection[str] | None = None
+) -> list[Path]:
+    """Write the PNG and the page into `folder`; return their paths. Raises MissingExtra.
+
+    `titles` chooses the results that are plotted, by default all; the page's table has all.
+    """
+    require_extra("matplotlib", "bench", "a plot")
     folder.mkdir(parents=True, exist_ok=True)
-    figure = _figure(measured["results"])
+    plotted = [one for one in measured["results"] if titles is None or one["title"] in titles]
+    figure = _figure(plotted, measured["environment"])
     figure.savefig(folder / PNG, dpi=110)
     svg = io.StringIO()
     figure.savefig(svg, format="svg", metadata={"Date": None})
@@ -47,19 +55,20 @@ def draw(measured: Mapping[str, Any], folder: Path) -> list[Path]:
     return [folder / PNG, folder / HTML]
 
 
-def _figure(results: Sequence[Mapping[str, Any]]) -> Any:
+def _figure(results: Sequence[Mapping[str, Any]], environment: Mapping[str, Any]) -> Any:
     """Draw one panel a kind of load: p50 (solid) and p99 (dashed) of each target."""
-    try:
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
-    except ImportError as error:
-        raise BenchError("plots need matplotlib: pip install 'vecserve[bench]'") from error
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
     titles = list(dict.fromkeys(one["title"] for one in results))
     names = list(dict.fromkeys(one["target"] for one in results))
     columns = min(_COLUMNS, len(titles))
     rows = -(-len(titles) // columns)
     size = (_PANEL_INCHES[0] * columns, _PANEL_INCHES[1] * rows)
     figure = Figure(figsize=size, layout="constrained")
+    # A picture may be shown without its page.
+    where = f"{environment['cpu']}, {environment['cores']} cores, {environment['date'][:10]}"
+    figure.suptitle(f"{where}; c8: 8 callers in a closed loop")
     panels = figure.subplots(rows, columns, squeeze=False).flat
     for title, panel in zip(titles, panels, strict=False):
         mine = [one for one in results if one["title"] == title]
@@ -72,9 +81,10 @@ def _figure(results: Sequence[Mapping[str, Any]]) -> Any:
             ylabel="latency, ms: p50 solid, p99 dashed",
             yscale="log",
         )
-        panel.set_xlim(left=0)
+        # Room for the labels of the rightmost points.
+        panel.set_xlim(0, panel.get_xlim()[1] * _LABEL_ROOM)
         panel.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        panel.yaxis.set_major_formatter(ScalarFormatter())
+        panel.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         panel.yaxis.set_minor_formatter(NullFormatter())
         panel.grid(alpha=0.3, which="both")
         panel.legend(fontsize="small")
@@ -125,16 +135,16 @@ def _page(measured: Mapping[str, Any], svg: str) -> str:
             str(sum(one["errors"].values())),
         )
         rows.append("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>")
-    stamp = (
+    environment = (
         f"<tr><td>{escape(name)}</td><td>{escape(_words(value))}</td></tr>"
         for name, value in measured["environment"].items()
     )
     return _PAGE.format(
-        # What comes before the root is for files of their own.
+        # The XML prologue has no place inside HTML.
         plot=svg[svg.index("<svg") :],
         headings="".join(f"<th>{heading}</th>" for heading in headings),
         rows="\n".join(rows),
-        stamp="\n".join(stamp),
+        environment="\n".join(environment),
     )
 
 

@@ -1,4 +1,4 @@
-"""What a server's processes use, from Linux's /proc."""
+"""CPU time and memory of a process and its descendants, from Linux's /proc."""
 
 import os
 from collections import defaultdict
@@ -12,7 +12,7 @@ _PARENT, _USER_TICKS, _SYSTEM_TICKS = 4 - 3, 14 - 3, 15 - 3
 
 
 def cpu_s(pid: int) -> float:
-    """Return the CPU seconds that a process and all below it have used."""
+    """Return the CPU seconds that a process and its descendants have used."""
     ticks = 0
     for own in tree(pid):
         fields = _stat(own)
@@ -22,7 +22,7 @@ def cpu_s(pid: int) -> float:
 
 
 def pss_mb(pid: int) -> float:
-    """Return the memory of a process and all below it, shared pages divided, in MiB."""
+    """Return the PSS of a process and its descendants, in MiB: shared pages are divided."""
     kib = 0
     for own in tree(pid):
         try:
@@ -34,7 +34,7 @@ def pss_mb(pid: int) -> float:
 
 
 def tree(pid: int) -> list[int]:
-    """Return a process and all below it that live now; empty if it does not."""
+    """Return a process and its live descendants; empty if it has ended."""
     children = defaultdict(list)
     for path in _PROC.iterdir():
         if path.name.isdigit() and (fields := _stat(int(path.name))):

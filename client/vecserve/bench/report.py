@@ -1,4 +1,4 @@
-"""Results as tables for people and JSON for programs."""
+"""Results as a table and as JSON."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ FORMAT = 1
 
 
 def results(cases: Sequence[Case], plan: Plan, environment: dict[str, Any]) -> dict[str, Any]:
-    """Return all that was measured, as JSON has it."""
+    """Return all figures as JSON values."""
     return {
         "format": FORMAT,
         "environment": environment,
@@ -132,7 +132,7 @@ def table(cases: Sequence[Case], reference: str | None) -> Table:
 
 
 def _extras(parts: Sequence[Part]) -> list[tuple[str, Callable[[Part], str]]]:
-    """Return the columns that not every measurement has."""
+    """Return the columns that only some measurements have."""
     found: list[tuple[str, Callable[[Part], str]]] = []
     if any(part.load.deadline_ms is not None for part in parts):
         found.append(("in time", lambda part: _percent([one.goodput for one in part.rounds])))

@@ -1,4 +1,4 @@
-"""What a round leaves behind: one line a request."""
+"""Samples of a round: times, items and error codes of its requests."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ class Samples:
         items: int,
         codes: Sequence[str],
     ) -> None:
-        """Note a request; `codes` are those of its items that failed."""
+        """Record a request; `codes` are those of its items that failed."""
         self.intended_s.append(intended_s)
         self.sent_s.append(sent_s)
         self.done_s.append(done_s)
@@ -41,7 +41,7 @@ class Samples:
         self.errors.update(codes)
 
     def join(self, other: "Samples") -> None:
-        """Add another client's."""
+        """Append another client's samples."""
         self.intended_s += other.intended_s
         self.sent_s += other.sent_s
         self.done_s += other.done_s
@@ -51,7 +51,7 @@ class Samples:
         self.start_s = max(self.start_s, other.start_s)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields, as JSON has them."""
+        """Return the fields as JSON values."""
         return {name: getattr(self, name) for name in self.__slots__}
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Figures of rounds: exact percentiles, intervals over rounds, ratios within a round."""
+"""Statistics of rounds: exact percentiles, intervals over rounds, ratios within a round."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import ceil, inf, isnan, nan, sqrt
 from statistics import fmean, stdev
 
-from vecserve.bench.load import Turn
+from vecserve.bench.load import RoundSpec
 from vecserve.bench.samples import Samples
 
 PERCENTILES = (50.0, 90.0, 99.0, 99.9, 100.0)
@@ -43,7 +43,7 @@ class RoundFigures:
 
     `throughput` is items with vectors a second: in an open loop those that were
     answered in the measured time; in a closed one, where a few long requests
-    may fill it, each by the share of its way that lies in that time.
+    may fill it, each by the share of its duration that lies in that time.
     `latencies_ms` are those, sorted, of requests meant to be sent in
     it and wholly answered. `goodput` is the share of the items meant for that
     time that were answered within the deadline (without one, answered at all),
@@ -76,19 +76,19 @@ def percentile(ordered: Sequence[float], percent: float) -> float:
 
 def figures(
     samples: Samples,
-    turn: Turn,
+    spec: RoundSpec,
     *,
     client_cpu_s: float,
     server_cpu_s: float | None,
     server_pss_mb: float | None,
     note: str,
 ) -> RoundFigures:
-    """Reduce a round's samples; those of its lead-in are left out, their errors are not."""
-    start_s = max(turn.lead_s, samples.start_s)
-    end_s = start_s + turn.seconds
-    deadline_s = inf if turn.load.deadline_ms is None else turn.load.deadline_ms / 1000
+    """Reduce a round's samples; those of its lead-in are left out, but their errors count."""
+    start_s = max(spec.lead_s, samples.start_s)
+    end_s = start_s + spec.seconds
+    deadline_s = inf if spec.load.deadline_ms is None else spec.load.deadline_ms / 1000
     in_window = 0.0
-    within = asked = requests = 0
+    within = due = requests = 0
     latencies = []
     late = []
     rows = zip(
@@ -100,7 +100,7 @@ def figures(
         strict=True,
     )
     for intended_s, sent_s, done_s, items, good in rows:
-        if not turn.load.open:
+        if not spec.load.open:
             inside_s = min(done_s, end_s) - max(sent_s, start_s)
             in_window += good * max(inside_s, 0) / max(done_s - sent_s, _INSTANT_S)
         elif start_s <= done_s < end_s:
@@ -108,17 +108,17 @@ def figures(
         if not start_s <= intended_s < end_s:
             continue
         requests += 1
-        asked += items
+        due += items
         late.append(sent_s - intended_s)
         if done_s - intended_s <= deadline_s:
             within += good
         if good == items:
             latencies.append((done_s - intended_s) * 1000)
     return RoundFigures(
-        throughput=in_window / turn.seconds,
+        throughput=in_window / spec.seconds,
         latencies_ms=tuple(sorted(latencies)),
-        goodput=within / asked if asked else nan,
-        goodput_rate=within / turn.seconds,
+        goodput=within / due if due else nan,
+        goodput_rate=within / spec.seconds,
         requests=requests,
         answered=sum(samples.good),
         errors=samples.errors,
@@ -136,6 +136,6 @@ def pooled_percentile(rounds: Sequence[RoundFigures], percent: float) -> float:
 
 
 def ratio(mine: Sequence[float], others: Sequence[float]) -> Estimate:
-    """Estimate mine over theirs, round by round, so that what slows both cancels."""
+    """Estimate the ratio of two targets, round by round: what slows both cancels."""
     pairs = zip(mine, others, strict=True)
     return Estimate.of([own / other for own, other in pairs if other])

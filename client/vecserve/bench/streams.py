@@ -1,4 +1,4 @@
-"""One stream of a load: messages out, verdicts in, each message's time."""
+"""One bidirectional stream of a load: messages sent, outcomes read, times recorded."""
 
 import asyncio
 from collections import deque
@@ -14,7 +14,7 @@ from vecserve.bench.wire import Message, Wire
 
 @dataclass(slots=True)
 class _Sent:
-    """A message on its way: when it was to go, when it went, what of it is unanswered."""
+    """A message in flight: intended and actual send time, unanswered items, error codes."""
 
     message: Message
     intended_s: float
@@ -24,7 +24,7 @@ class _Sent:
 
 
 class Stream:
-    """At most `in_flight` messages out of the shared `pool` are unanswered at a time."""
+    """A stream with at most `in_flight` unanswered messages, taken from a shared `pool`."""
 
     def __init__(
         self,
@@ -38,29 +38,29 @@ class Stream:
         self._call = start()
         self._wire = wire
         self._pool = pool
-        self._places = asyncio.Semaphore(in_flight)
+        self._slots = asyncio.Semaphore(in_flight)
         self._samples = samples
         self._now = now
-        self._out: dict[int, _Sent] = {}
+        self._in_flight: dict[int, _Sent] = {}
         self._reader = asyncio.create_task(self._read())
         self.broken = ""
         """The code that ended the stream, if one did."""
 
     async def send(self, intended_s: float | None) -> None:
-        """Send one message when there is a place; None means it is meant to go just then."""
-        await self._places.acquire()
-        # One that is not on its way on any stream: item ids differ between messages.
+        """Send one message when a slot is free; with None, that is its intended time."""
+        await self._slots.acquire()
+        # Not one in flight on another stream: item ids differ between messages.
         message = self._pool.popleft()
         sent_s = self._now()
         sent = _Sent(message, sent_s if intended_s is None else intended_s, sent_s, message.items)
-        self._out[message.number] = sent
+        self._in_flight[message.number] = sent
         if self.broken:
             self._fail(sent, self.broken)
             return
         try:
             await self._call.write(message.data)
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            # The reader learns why, and fails what is out.
+            # The reader learns the code, and fails what is in flight.
             await self._reader
 
     async def finish(self, timeout_s: float) -> None:
@@ -78,28 +78,28 @@ class Stream:
         try:
             async for answer in self._call:
                 done_s = self._now()
-                for verdict in self._wire.read_stream(answer):
-                    sent = self._out[verdict.number]
-                    sent.left -= verdict.items
-                    if verdict.code is not None:
-                        sent.codes += [verdict.code] * verdict.items
+                for outcome in self._wire.read_stream(answer):
+                    sent = self._in_flight[outcome.number]
+                    sent.left -= outcome.items
+                    if outcome.code is not None:
+                        sent.codes += [outcome.code] * outcome.items
                     if sent.left <= 0:
-                        self._note(sent, done_s)
+                        self._record(sent, done_s)
         except grpc.aio.AioRpcError as error:
             self._break(error.code().name)
 
     def _break(self, code: str) -> None:
         self.broken = self.broken or code
-        for sent in list(self._out.values()):
+        for sent in list(self._in_flight.values()):
             self._fail(sent, code)
 
     def _fail(self, sent: _Sent, code: str) -> None:
         sent.codes += [code] * sent.left
-        self._note(sent, self._now())
+        self._record(sent, self._now())
 
-    def _note(self, sent: _Sent, done_s: float) -> None:
+    def _record(self, sent: _Sent, done_s: float) -> None:
         message = sent.message
-        del self._out[message.number]
+        del self._in_flight[message.number]
         self._pool.append(message)
-        self._places.release()
+        self._slots.release()
         self._samples.add(sent.intended_s, sent.sent_s, done_s, message.items, sent.codes)

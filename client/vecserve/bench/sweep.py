@@ -1,20 +1,20 @@
-"""The highest rate of an open loop that holds a latency target."""
+"""Search for the highest rate of an open loop that holds a latency target."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import sqrt
 
-from vecserve.bench.load import Load, Turn
+from vecserve.bench.load import Load, RoundSpec
 from vecserve.bench.statistics import RoundFigures, figures, percentile
 from vecserve.bench.workers import Workers
 
 _KEEPS_UP = 0.95
-"""A server that answers less than this share of what is asked has a queue that grows."""
+"""A server that answers less than this share of the offered rate has a growing queue."""
 
 
 @dataclass(slots=True)
 class Search:
-    """One target's: the highest rate known to hold and the lowest known not to."""
+    """A target's search state: the highest rate known to hold and the lowest known not to."""
 
     target: str
     rate: float
@@ -22,7 +22,7 @@ class Search:
     broke: float | None = None
 
     def learn(self, held: bool) -> None:
-        """Take note of what `rate` did, and choose the next: doubled, halved, or between."""
+        """Record the result of `rate`, and choose the next: doubled, halved, or between."""
         if held:
             self.held = self.rate
         else:
@@ -43,7 +43,7 @@ class Search:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One try of one target at one rate."""
+    """One trial of one target at one rate."""
 
     target: str
     rate: float
@@ -70,7 +70,7 @@ def sweep(
     tolerance: float,
     show: Callable[[Sequence[Search], Step | None], None],
 ) -> tuple[list[Search], list[Step]]:
-    """Search for every target, a step of each in turn, starting at the load's rate.
+    """Search for every target, their steps interleaved, starting at the load's rate.
 
     A target with nothing at 1/64 of that rate is given up. Raises BenchError.
     """
@@ -82,20 +82,20 @@ def sweep(
     while active := [one for one in searches if not one.done(tolerance, lowest)]:
         number += 1
         for search in active:
-            turn = Turn(
+            spec = RoundSpec(
                 load=replace(load, rate=search.rate), round=number, lead_s=lead_s, seconds=seconds
             )
-            workers[search.target].start(turn)
+            workers[search.target].start(spec)
             report = workers[search.target].result()
             one = figures(
                 report.samples,
-                turn,
+                spec,
                 client_cpu_s=report.client_cpu_s,
                 server_cpu_s=None,
                 server_pss_mb=None,
                 note=report.note,
             )
-            # The rate that the arrivals had, which is random too.
+            # The arrivals are random: the rate that this round really had.
             offered = one.requests / seconds
             held = holds(one, offered, load.items, p99_ms)
             steps.append(Step(search.target, search.rate, held, one))

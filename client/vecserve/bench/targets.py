@@ -1,4 +1,4 @@
-"""What is measured, as it is named on the command line."""
+"""Targets: servers and commands under test, as named on the command line."""
 
 import shlex
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ class BenchError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """NAME=KIND:WHERE.
+    """A target, NAME=KIND:WHERE.
 
-    typed:HOST:PORT/MODEL  our typed API; MODEL+MODEL sends to both in turn
+    typed:HOST:PORT/MODEL  our typed API; MODEL+MODEL alternates between both
     oip:HOST:PORT/MODEL    Open Inference Protocol v2: Triton, MLServer, kserve, OVMS, ours
-    exec:COMMAND           a process that speaks `worker`'s protocol, such as the in-process limit
+    exec:COMMAND           a process that speaks `worker`'s protocol
     """
 
     name: str
@@ -36,7 +36,7 @@ class Target:
         kind, _, where = spec.partition(":")
         if kind not in KINDS or not where:
             raise BenchError(
-                f"target {text!r} is none: write NAME=typed:HOST:PORT/MODEL, "
+                f"target {text!r} is not valid: write NAME=typed:HOST:PORT/MODEL, "
                 "NAME=oip:HOST:PORT/MODEL or NAME=exec:COMMAND"
             )
         target = cls(name, kind, where)
@@ -50,12 +50,12 @@ class Target:
 
     @property
     def address(self) -> str:
-        """HOST:PORT."""
+        """HOST:PORT of the server."""
         return self.where.partition("/")[0]
 
     @property
     def models(self) -> list[str]:
-        """The models asked, in turn."""
+        """Models that requests alternate between."""
         return self.where.partition("/")[2].split("+")
 
     @property

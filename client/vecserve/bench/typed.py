@@ -1,4 +1,4 @@
-"""The wire of our typed API: texts and files out, vectors or errors in."""
+"""Wire protocol of the typed API: texts and files sent, vectors or errors read."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from vecserve import _channel
 from vecserve._items import encode, modality_of_suffix
 from vecserve.bench.load import Load
 from vecserve.bench.targets import BenchError, Target
-from vecserve.bench.wire import Message, Verdict
+from vecserve.bench.wire import Message, StreamOutcome
 from vecserve.bench.workload import texts
 from vecserve.client import Client
 from vecserve.errors import VecserveError
@@ -27,7 +27,7 @@ class TypedWire:
     channel_options: Sequence[tuple[str, int]] = _channel.OPTIONS
 
     def __init__(self, target: Target) -> None:
-        """Ask the server for the models. Raises BenchError."""
+        """Read the models' description from the server. Raises BenchError."""
         try:
             with Client(target.address) as client:
                 self._models = [client.model(name) for name in target.models]
@@ -36,7 +36,7 @@ class TypedWire:
         self.untrained = [model.name for model in self._models if not model.trained]
 
     def encode(self, load: Load) -> list[Message]:
-        """Return the load's messages, the models in turn. Raises BenchError."""
+        """Return the load's messages, models alternating. Raises BenchError."""
         count = load.pool * load.items
         pools = {model.name: _contents(model, load, count) for model in self._models}
         options = pb.EmbedOptions()
@@ -55,18 +55,18 @@ class TypedWire:
         return messages
 
     def read(self, answer: bytes) -> list[str | None]:
-        """Return, an item each, None or its error's code."""
+        """Return None or the error's code, for each item."""
         return [_code(result) for result in pb.EmbedResponse.FromString(answer).results]
 
-    def read_stream(self, answer: bytes) -> Iterator[Verdict]:
-        """Yield what a message of the stream says of items."""
+    def read_stream(self, answer: bytes) -> Iterator[StreamOutcome]:
+        """Yield the outcome of each item that a message of the stream answers."""
         for result in pb.EmbedStreamResponse.FromString(answer).results:
             if not result.continues:
-                yield Verdict(int(result.item_id.partition(".")[0]), 1, _code(result))
+                yield StreamOutcome(int(result.item_id.partition(".")[0]), 1, _code(result))
 
 
 def _contents(model: ModelInfo, load: Load, count: int) -> list[pb.Item]:
-    """Return the files that the model takes, over and over, else texts."""
+    """Return the files that the model takes, repeated, or else texts."""
     paths = [Path(name) for name in load.files]
     fitting = [encode(path, model) for path in paths if model.takes(modality_of_suffix(path) or "")]
     if fitting:

@@ -1,4 +1,4 @@
-"""What the loops need of a protocol: encoded messages, and how to read answers."""
+"""Interface of a wire protocol: encoding of messages and reading of answers."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """On a stream: `items` of message `number` are answered, with an error's code or None."""
+class StreamOutcome:
+    """Outcome of `items` items of message `number` on a stream: an error's code, or None."""
 
     number: int
     items: int
@@ -26,7 +26,7 @@ class Verdict:
 
 
 class Wire(Protocol):
-    """A protocol. `untrained` are models of random weights."""
+    """A wire protocol. `untrained` names the models with random weights."""
 
     unary_path: str
     stream_path: str
@@ -41,6 +41,6 @@ class Wire(Protocol):
         """Return, for each item of a unary answer, None or its error's code."""
         ...
 
-    def read_stream(self, answer: bytes) -> Iterator[Verdict]:
-        """Yield what one message of a stream says."""
+    def read_stream(self, answer: bytes) -> Iterator[StreamOutcome]:
+        """Yield the outcomes that one message of a stream carries."""
         ...

@@ -1,13 +1,13 @@
-"""One client process: `python -m vecserve.bench.worker TARGET`.
+"""Client process of a target: `python -m vecserve.bench.worker TARGET`.
 
 The protocol, which any `exec:` target speaks too. A line of JSON on stdin is a
-Turn (`load.Turn.to_json`); its answer is a line of JSON on stdout:
+RoundSpec (`load.RoundSpec.to_json`); its answer is a line of JSON on stdout:
 
     {"samples": Samples.to_json(), "cpu_s": ..., "untrained": [...], "note": "..."}
-    {"error": "why, and what to do"}
+    {"error": "cause, and what to do"}
 
-`cpu_s` is this process's CPU time in the round, `note` what a person should
-know of how it was done. The end of stdin ends the process.
+`cpu_s` is this process's CPU time in the round, `note` a remark for the
+report's table. The end of stdin ends the process.
 """
 
 import asyncio
@@ -16,8 +16,8 @@ import sys
 import time
 from collections.abc import Callable
 
-from vecserve.bench.drive import Driver
-from vecserve.bench.load import Load, Turn
+from vecserve.bench.driver import Driver
+from vecserve.bench.load import Load, RoundSpec
 from vecserve.bench.oip import OipWire
 from vecserve.bench.targets import BenchError, Target
 from vecserve.bench.typed import TypedWire
@@ -25,23 +25,23 @@ from vecserve.bench.wire import Wire
 
 
 async def serve(target: Target) -> None:
-    """Take turns until stdin ends. A driver, and its connection, is kept for each load."""
+    """Run the rounds that lines on stdin ask for, until it ends; one driver a load is kept."""
     wire: Wire | None = None
     connect: Callable[[Target], Wire] = TypedWire if target.kind == "typed" else OipWire
     drivers: dict[Load, Driver] = {}
     loop = asyncio.get_running_loop()
     try:
         while line := await loop.run_in_executor(None, sys.stdin.readline):
-            turn = Turn.from_json(json.loads(line))
+            spec = RoundSpec.from_json(json.loads(line))
             try:
                 if wire is None:
                     wire = connect(target)
-                if turn.load not in drivers:
-                    driver = Driver(wire, target.address, turn.load)
-                    drivers[turn.load] = await driver.__aenter__()
+                if spec.load not in drivers:
+                    driver = Driver(wire, target.address, spec.load)
+                    drivers[spec.load] = await driver.__aenter__()
                     await driver.check()
                 began_s = time.process_time()
-                samples = await drivers[turn.load].round(turn)
+                samples = await drivers[spec.load].round(spec)
                 _answer(
                     {
                         "samples": samples.to_json(),

@@ -1,4 +1,4 @@
-"""The client processes of one target, led over pipes."""
+"""Client processes of one target, controlled over pipes."""
 
 import json
 import os
@@ -9,14 +9,14 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from vecserve.bench.load import Turn
+from vecserve.bench.load import RoundSpec
 from vecserve.bench.samples import Samples
 from vecserve.bench.targets import BenchError, Target
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What the clients of a target say of one round."""
+    """Joined report of a target's clients on one round."""
 
     samples: Samples
     client_cpu_s: float
@@ -25,7 +25,7 @@ class Report:
 
 
 class Workers:
-    """A target's client processes; an `exec` target is one. A context: their lifetime."""
+    """A target's client processes, one for `exec`. A context manager: their lifetime."""
 
     def __init__(self, target: Target, processes: int) -> None:
         self.target = target
@@ -34,7 +34,7 @@ class Workers:
     def __enter__(self) -> "Workers":
         own = [sys.executable, "-m", "vecserve.bench.worker", str(self.target)]
         command = self.target.command if self.target.kind == "exec" else own
-        # gRPC's own log lines would tear the live view.
+        # gRPC's own log lines would break up the live table.
         environment = {"GRPC_VERBOSITY": "NONE"} | os.environ
         try:
             self._clients = [
@@ -63,11 +63,11 @@ class Workers:
             assert client.stdout
             client.stdout.close()
 
-    def start(self, turn: Turn) -> None:
+    def start(self, spec: RoundSpec) -> None:
         """Begin a round; `result` must follow."""
         for number, client in enumerate(self._clients):
             assert client.stdin
-            share = replace(turn, share=(number, len(self._clients)))
+            share = replace(spec, share=(number, len(self._clients)))
             # One that has ended is reported by `result`.
             with suppress(BrokenPipeError):
                 client.stdin.write(json.dumps(share.to_json()) + "\n")
@@ -92,7 +92,7 @@ class Workers:
         if not line:
             raise BenchError(
                 f"target {self.target.name}: its client process ended with code {client.wait()}; "
-                "what it said is above"
+                "its messages are above"
             )
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
@@ -102,6 +102,6 @@ class Workers:
 
 @contextmanager
 def open_workers(targets: Iterable[Target], processes: int) -> Iterator[dict[str, Workers]]:
-    """Run the clients of all targets; gives them by the targets' names."""
+    """Run the clients of all targets; yields them by the targets' names."""
     with ExitStack() as stack:
         yield {target.name: stack.enter_context(Workers(target, processes)) for target in targets}

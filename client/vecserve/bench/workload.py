@@ -1,11 +1,11 @@
-"""The items of a load: seeded, so that every target and every client gets the same."""
+"""Items of a load: texts and token ids, seeded, the same for every target and client."""
 
 from random import Random
 
 from vecserve.bench.load import Load
 
 _BLOCK = 32
-"""Any this many items in a row hold all parts of the range of lengths, so that
+"""Every block of this many items covers the whole range of lengths, so that
 rounds of a second or two are alike."""
 
 # Each is one token in the vocabularies of BERT and CLIP.

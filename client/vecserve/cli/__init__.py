@@ -1,4 +1,4 @@
-"""The `vecserve` command."""
+"""Command line of the client: `vecserve`."""
 
 from importlib.metadata import version
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""`vecserve embed`."""
+"""Command `vecserve embed`."""
 
 import sys
 import time
@@ -16,11 +16,13 @@ from rich.progress import (
 )
 
 from vecserve._channel import DEFAULT_ADDRESS
+from vecserve._deadline import Deadline
 from vecserve._results import Result
 from vecserve.cli.inputs import STDIN, Inputs, find
 from vecserve.cli.outputs import Row, Writer, check_output, open_writer
-from vecserve.cli.terminal import Server, say, stderr, warn_if_untrained
+from vecserve.cli.terminal import Server, Timeout, say, stderr, warn_if_untrained
 from vecserve.client import Client
+from vecserve.models import LOADING
 
 
 def embed(
@@ -59,11 +61,13 @@ def embed(
         ),
     ] = None,
     server: Server = DEFAULT_ADDRESS,
+    timeout: Timeout = None,
 ) -> None:
     """Embed texts, images and audio: one vector an item, in the order given.
 
     An item that fails is named on stderr and left out; the others go on. Exits
-    0 if all went well, 1 if an item or the server failed, 2 for wrong usage.
+    0 if all went well, 1 if an item or the server failed, 2 for wrong usage. A
+    model that is loading is waited for, 5 minutes unless --timeout says otherwise.
 
     \b
     vecserve embed -m all-MiniLM-L6-v2 -t "A cat" -t "A dog"
@@ -80,15 +84,22 @@ def embed(
         if sys.stdin.isatty():
             raise typer.BadParameter("nothing to embed: give FILES, --text, or - for stdin")
         files = [STDIN]
+    deadline = Deadline(timeout)
     with Client(server) as client:
-        info = client.model(model)
+        info = client.model(model, timeout=timeout)
         warn_if_untrained(info)
+        if info.state == LOADING:
+            say("waiting", f"{info.name} is still loading", "bold")
         inputs = find(texts, files, info)
         tally = Tally(inputs)
         try:
             with open_writer(output, info) as writer, tally:
                 for result in client.embed_stream(
-                    model, inputs.items(tally.fail), pooling=pooling, normalize=normalize
+                    model,
+                    inputs.items(tally.fail),
+                    pooling=pooling,
+                    normalize=normalize,
+                    timeout=deadline.left_s,
                 ):
                     tally.take(result, writer)
         except KeyboardInterrupt:

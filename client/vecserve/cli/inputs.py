@@ -1,4 +1,4 @@
-"""What `vecserve embed` is given: texts, lines, files, folders and globs, as items."""
+"""Inputs of `vecserve embed`: texts, lines, files, folders and globs, as items."""
 
 import glob
 import os

@@ -1,10 +1,10 @@
-"""`vecserve models`."""
+"""Command `vecserve models`."""
 
 from rich.console import Console
 from rich.table import Table
 
 from vecserve._channel import DEFAULT_ADDRESS
-from vecserve.cli.terminal import Server
+from vecserve.cli.terminal import Server, Timeout
 from vecserve.client import Client
 from vecserve.models import Modality, ModelInfo
 
@@ -12,13 +12,13 @@ _PIPE_WIDTH = 250
 """Columns of a table that no terminal shows: enough not to fold."""
 
 
-def models(server: Server = DEFAULT_ADDRESS) -> None:
+def models(server: Server = DEFAULT_ADDRESS, timeout: Timeout = None) -> None:
     """List the server's models.
 
     A model marked UNTRAINED has random weights: its vectors mean nothing.
     """
     with Client(server) as client:
-        found = client.models()
+        found = client.models(timeout=timeout)
     table = Table(box=None, pad_edge=False)
     for column in ("model", "version", "state", "weights", "takes", "dimensions", "licence"):
         table.add_column(column, overflow="fold")

@@ -1,4 +1,4 @@
-"""Where `vecserve embed` puts vectors: JSON lines, .npy or Parquet.
+"""Output files of `vecserve embed`: JSON lines, .npy or Parquet.
 
 Each writer holds a bounded number of rows. A file appears under its name only
 when it is whole.
@@ -10,13 +10,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any, Protocol
 
 import numpy as np
 import typer
 
+from vecserve._extras import require_extra
 from vecserve._results import FloatArray
 from vecserve.models import ModelInfo
 
@@ -47,15 +47,18 @@ class Writer(Protocol):
 
 
 def check_output(output: Path | None) -> Path | None:
-    """Return `output`; raises typer.BadParameter if nothing can be written there."""
+    """Return `output`.
+
+    Raises typer.BadParameter if nothing can be written there, and MissingExtra.
+    """
     if output is None:
         return None
     if output.suffix not in (".jsonl", ".npy", ".parquet"):
         raise typer.BadParameter(f"{output} must end in .jsonl, .npy or .parquet")
     if not output.parent.is_dir():
         raise typer.BadParameter(f"there is no folder {output.parent}: make it first")
-    if output.suffix == ".parquet" and find_spec("pyarrow") is None:
-        raise typer.BadParameter("Parquet needs pyarrow: pip install 'vecserve[parquet]'")
+    if output.suffix == ".parquet":
+        require_extra("pyarrow", "parquet", "Parquet")
     return output
 
 

@@ -1,4 +1,4 @@
-"""What the commands share: the server's address, messages to stderr, errors."""
+"""Options, messages and error handling that the commands share."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from vecserve._extras import MissingExtra
 from vecserve.errors import VecserveError
 from vecserve.models import ModelInfo
 
@@ -15,6 +16,17 @@ Server = Annotated[
     str,
     typer.Option(
         "--server", "-s", envvar="VECSERVE_SERVER", metavar="HOST:PORT", help="The server to ask."
+    ),
+]
+
+Timeout = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SECONDS",
+        min=0,
+        help="Give up after this long; until then, wait for a server that is starting. "
+        "Default: no limit, and no wait for a server.",
+        show_default=False,
     ),
 ]
 
@@ -38,9 +50,12 @@ def warn_if_untrained(model: ModelInfo) -> None:
 
 @contextmanager
 def reporting_errors() -> Iterator[None]:
-    """Turn an error of the client into one line on stderr and exit code 1."""
+    """Turn an error of the client into one line on stderr and exit code 1, a missing extra 2."""
     try:
         yield
+    except MissingExtra as error:
+        say("error", str(error), "bold red")
+        raise SystemExit(2) from error
     except VecserveError as error:
         say("error", str(error), "bold red")
         raise SystemExit(1) from error

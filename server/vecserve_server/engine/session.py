@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from vecserve_server.engine import cuda, openvino
 from vecserve_server.engine.bfloat16 import run_with_bfloat16
-from vecserve_server.engine.compiled import compiled
-from vecserve_server.engine.provider import RECORD_NODES, NoProvider, nodes_by_provider
+from vecserve_server.engine.providers import cuda, openvino
+from vecserve_server.engine.providers.base import RECORD_NODES, NoProvider, nodes_by_provider
+from vecserve_server.engine.providers.cpu_cache import compiled
 from vecserve_server.engine.tensors import BF16, BYTES
 from vecserve_server.repository.config import Provider
 
@@ -40,15 +40,15 @@ class Session:
         self.provider = provider
         try:
             if provider == "cuda":
-                self._narrow = cuda.load(path)
+                self._one_core = cuda.load(path)
                 # A card has no cores to share out.
-                self._wide = self._narrow
+                self._all_cores = self._one_core
             elif provider == "openvino":
                 # Its runs are on its own threads, `cores` narrow ones at a time.
-                self._narrow = openvino.load(path, cores=cores, streams=cores)
-                self._wide = self._narrow
+                self._one_core = openvino.load(path, cores=cores, streams=cores)
+                self._all_cores = self._one_core
                 if cores > 1:
-                    self._wide = openvino.load(path, cores=cores, streams=1)
+                    self._all_cores = openvino.load(path, cores=cores, streams=1)
             else:
                 self._load_cpu(path, sha256, cores, cache)
         except NoProvider as error:
@@ -64,31 +64,31 @@ class Session:
 
     def _load_cpu(self, path: Path, sha256: str, cores: int, cache: Path) -> None:
         ready = compiled(path, sha256, cache)
-        self._narrow = _load(ready or path, threads=1, optimized=ready is not None)
-        self._wide = self._narrow
+        self._one_core = _load(ready or path, threads=1, optimized=ready is not None)
+        self._all_cores = self._one_core
         if cores > 1:
-            self._wide = _load(ready or path, threads=cores, optimized=ready is not None)
+            self._all_cores = _load(ready or path, threads=cores, optimized=ready is not None)
 
     @property
     def inputs(self) -> list[ort.NodeArg]:
         """The graph's inputs: `name`, `type` such as tensor(int64), `shape`."""
-        return list(self._narrow.get_inputs())
+        return list(self._one_core.get_inputs())
 
     @property
     def outputs(self) -> list[ort.NodeArg]:
         """The graph's outputs: `name`, `type`, `shape`."""
-        return list(self._narrow.get_outputs())
+        return list(self._one_core.get_outputs())
 
     @property
     def nodes(self) -> Counter[str]:
         """How many of the graph's nodes each provider runs."""
-        return nodes_by_provider(self._narrow)
+        return nodes_by_provider(self._one_core)
 
     def run(
-        self, feeds: Mapping[str, Array], outputs: Sequence[str], *, wide: bool = False
+        self, feeds: Mapping[str, Array], outputs: Sequence[str], *, all_cores: bool = False
     ) -> list[Array]:
         """Run one batch; arrays have the batch axis first. Raises what ONNX Runtime raises."""
-        session = self._wide if wide else self._narrow
+        session = self._all_cores if all_cores else self._one_core
         if self._has_bfloat16:
             return run_with_bfloat16(session, feeds, outputs)
         result: list[Array] = session.run(list(outputs), dict(feeds))

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
+from vecserve_server.repository.bundle import Bundle, read_bundle
 from vecserve_server.repository.errors import BundleError
 from vecserve_server.repository.manifest import MANIFEST_FILE
-from vecserve_server.repository.plain import GRAPH_FILE, PlainModel, read_plain
-from vecserve_server.repository.reader import Bundle, read_bundle
+from vecserve_server.repository.onnx_file import GRAPH_FILE, OnnxFile, read_onnx_file
 
-Found = Bundle | PlainModel
+Found = Bundle | OnnxFile
 
 
 def find_models(repository: Path) -> list[Path]:
@@ -38,4 +38,4 @@ def read_model(folder: Path) -> Found:
     """Read and check what lies in a model's folder. Raises BundleError."""
     if (folder / MANIFEST_FILE).is_file():
         return read_bundle(folder)
-    return read_plain(folder)
+    return read_onnx_file(folder)

@@ -1,4 +1,4 @@
-"""Whose turn it is: callers share each lane, and the lanes share the machine, by cost.
+"""Fair queueing between callers within each priority, and between priorities, by cost.
 
 Start-time fair queueing (Goyal, Vin and Cheng, 1996), as in an operating
 system's scheduler: every caller has a virtual time that grows by the cost of
@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import Generic
 
-from vecserve_server.scheduling.entry import Entry, Lane, P
+from vecserve_server.scheduling.options import Priority
+from vecserve_server.scheduling.queue import Entry, P
 
-# The interactive lane's share of the machine, to the bulk lane's one, while
+# The interactive priority's share of the machine, to the bulk priority's one, while
 # both have work.
-_WEIGHTS = {Lane.INTERACTIVE: 8.0, Lane.BULK: 1.0}
-# A lane's batches before it has had any are taken to last this long.
+_WEIGHTS = {Priority.INTERACTIVE: 8.0, Priority.BULK: 1.0}
+# A priority's batches before it has had any are taken to last this long.
 _FIRST_BATCH_S = 0.05
 # A caller with this many rows waiting already is pouring in work.
 BULK_ROWS = 16
@@ -27,12 +28,12 @@ BULK_ROWS = 16
 
 @dataclass(slots=True, eq=False)
 class _Flow(Generic[P]):
-    """One caller's entries in one lane."""
+    """One caller's entries in one priority."""
 
     virtual_s: float
     heap: list[tuple[float, int, Entry[P]]] = field(default_factory=list)
     waiting: int = 0
-    # Grows with every push to the lane's heap; only the newest counts there.
+    # Grows with every push to the priority's heap; only the newest counts there.
     version: int = 0
 
     def head(self) -> Entry[P]:
@@ -43,8 +44,8 @@ class _Flow(Generic[P]):
 
 
 @dataclass(slots=True, eq=False)
-class _LaneState(Generic[P]):
-    """One lane: its callers, the one furthest behind first."""
+class _PriorityState(Generic[P]):
+    """One priority: its callers, the one furthest behind first."""
 
     virtual_s: float = 0.0
     last_batch_s: float = _FIRST_BATCH_S
@@ -63,7 +64,7 @@ class _LaneState(Generic[P]):
         heappush(self.heap, item)
 
     def leader(self) -> Entry[P] | None:
-        """Return the entry whose turn it is in this lane."""
+        """Return the entry whose turn it is in this priority."""
         for moved, place in self.moved.items():
             self.push(moved, place)
         self.moved.clear()
@@ -76,82 +77,84 @@ class _LaneState(Generic[P]):
         return None
 
 
-class Turns(Generic[P]):
+class FairQueue(Generic[P]):
     """Keeps every waiting entry in order of turns."""
 
     def __init__(self) -> None:
-        self._lanes: dict[Lane, _LaneState[P]] = {lane: _LaneState() for lane in Lane}
+        self._priorities: dict[Priority, _PriorityState[P]] = {
+            priority: _PriorityState() for priority in Priority
+        }
         self._waiting_rows: dict[Hashable, int] = {}
         self._cost_s: dict[Hashable, float] = {}
         self.total_cost_s = 0.0
         """What everything that waits would take, each job alone on one core."""
 
-    def lane_for(self, entry: Entry[P]) -> Lane:
-        """Return the lane asked for, or the one that the caller's waiting work calls for."""
-        if entry.terms.lane is not None:
-            return entry.terms.lane
-        rows = self._waiting_rows.get(entry.terms.caller, 0) + entry.rows
-        return Lane.BULK if rows > BULK_ROWS else Lane.INTERACTIVE
+    def priority_for(self, entry: Entry[P]) -> Priority:
+        """Return the priority asked for, or the one that the caller's waiting work calls for."""
+        if entry.options.priority is not None:
+            return entry.options.priority
+        rows = self._waiting_rows.get(entry.options.caller, 0) + entry.rows
+        return Priority.BULK if rows > BULK_ROWS else Priority.INTERACTIVE
 
     def add(self, entry: Entry[P]) -> None:
-        """Let an entry, whose lane is set, take part."""
-        lane = self._lanes[entry.lane]
-        if not lane.flows:
-            others = [other.virtual_s for other in self._lanes.values() if other.flows]
-            lane.virtual_s = max([lane.virtual_s, *others])
-        flow = lane.flows.get(entry.terms.caller)
+        """Let an entry, whose priority is set, take part."""
+        state = self._priorities[entry.priority]
+        if not state.flows:
+            others = [other.virtual_s for other in self._priorities.values() if other.flows]
+            state.virtual_s = max([state.virtual_s, *others])
+        flow = state.flows.get(entry.options.caller)
         if flow is None:
-            flow = lane.flows[entry.terms.caller] = _Flow(lane.present_s)
+            flow = state.flows[entry.options.caller] = _Flow(state.present_s)
         flow.waiting += 1
         before = flow.head() if flow.waiting > 1 else None
         heappush(flow.heap, (entry.due_s, entry.order, entry))
         if flow.head() is not before:
-            lane.push(entry.terms.caller, flow)
+            state.push(entry.options.caller, flow)
         self._count(entry, 1)
 
     def remove(self, entry: Entry[P], charge_s: float) -> None:
         """Take an entry that no longer waits out, and charge its caller for what it costs."""
-        lane = self._lanes[entry.lane]
-        flow = lane.flows[entry.terms.caller]
+        state = self._priorities[entry.priority]
+        flow = state.flows[entry.options.caller]
         flow.waiting -= 1
         if charge_s:
-            lane.present_s = max(lane.present_s, flow.virtual_s)
-            lane.virtual_s += charge_s / _WEIGHTS[entry.lane]
+            state.present_s = max(state.present_s, flow.virtual_s)
+            state.virtual_s += charge_s / _WEIGHTS[entry.priority]
             flow.virtual_s += charge_s
         if flow.waiting:
-            lane.moved[entry.terms.caller] = flow
+            state.moved[entry.options.caller] = flow
         else:
-            del lane.flows[entry.terms.caller]
-            lane.moved.pop(entry.terms.caller, None)
+            del state.flows[entry.options.caller]
+            state.moved.pop(entry.options.caller, None)
         self._count(entry, -1)
 
     def leader(self) -> Entry[P] | None:
         """Return the entry whose turn it is, or None if nothing waits."""
-        lanes = [lane for lane in Lane if self._lanes[lane].flows]
-        if not lanes:
+        busy = [priority for priority in Priority if self._priorities[priority].flows]
+        if not busy:
             return None
-        # By when its next batch would end, not start: else a lane that is a
+        # By when its next batch would end, not start: else a priority that is a
         # hair behind would put a long batch before a short one.
-        return self._lanes[min(lanes, key=self._next_end_s)].leader()
+        return self._priorities[min(busy, key=self._next_end_s)].leader()
 
-    def charged(self, lane: Lane, seconds: float) -> None:
-        """Take note of what a batch that this lane's caller led was charged."""
-        self._lanes[lane].last_batch_s = seconds
+    def charged(self, priority: Priority, seconds: float) -> None:
+        """Take note of what a batch that this priority's caller led was charged."""
+        self._priorities[priority].last_batch_s = seconds
 
-    def _next_end_s(self, lane: Lane) -> float:
-        state = self._lanes[lane]
-        return state.virtual_s + state.last_batch_s / _WEIGHTS[lane]
+    def _next_end_s(self, priority: Priority) -> float:
+        state = self._priorities[priority]
+        return state.virtual_s + state.last_batch_s / _WEIGHTS[priority]
 
     def cost_s(self, caller: Hashable) -> float:
         """Return what all that waits of a caller would take, each job alone on one core."""
         return self._cost_s.get(caller, 0.0)
 
     def callers(self) -> int:
-        """Return how many callers have something waiting, counted by lane."""
-        return sum(len(lane.flows) for lane in self._lanes.values())
+        """Return how many callers have something waiting, counted by priority."""
+        return sum(len(state.flows) for state in self._priorities.values())
 
     def _count(self, entry: Entry[P], sign: int) -> None:
-        caller = entry.terms.caller
+        caller = entry.options.caller
         left = self._waiting_rows.get(caller, 0) + sign * entry.rows
         if left:
             self._waiting_rows[caller] = left

@@ -7,10 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from vecserve_server.engine.batch import Job, JobOutputs
+from vecserve_server.engine.engine import Job, JobOutputs
 from vecserve_server.errors import DeadlineMissed
-from vecserve_server.scheduling.cost import CostModel
-from vecserve_server.scheduling.entry import BatchLimits, Entry, Queue, Terms
+from vecserve_server.scheduling.cost_model import CostModel
+from vecserve_server.scheduling.options import BatchLimits, JobOptions
+from vecserve_server.scheduling.queue import Entry, Queue
 from vecserve_server.scheduling.scheduler import Batch, Scheduler
 
 
@@ -41,7 +42,7 @@ class BatchReport:
 class BatchEngine(Protocol):
     """Runs one batch: outputs or an exception a job, never raising."""
 
-    def run(self, jobs: Sequence[Job], *, wide: bool = False) -> list[JobOutputs | Exception]:
+    def run(self, jobs: Sequence[Job], *, all_cores: bool = False) -> list[JobOutputs | Exception]:
         """Run the jobs, on one core or on all."""
         ...
 
@@ -96,7 +97,7 @@ class Runner:
         """Predict how long a new job of this caller would wait before it starts."""
         return self._scheduler.wait_s(caller)
 
-    async def run(self, queue: JobQueue, job: Job, terms: Terms) -> JobOutcome:
+    async def run(self, queue: JobQueue, job: Job, options: JobOptions) -> JobOutcome:
         """Let a job wait its turn, run it, and return what became of it.
 
         Raises DeadlineMissed if it cannot be answered in time. If the caller is
@@ -104,7 +105,7 @@ class Runner:
         """
         work = _Work(job)
         key = self._engines[queue].key(job)
-        entry = Entry(queue, job.rows, job.positions, key, terms, work)
+        entry = Entry(queue, job.rows, job.positions, key, options, work)
         self._scheduler.submit(entry, time.perf_counter())
         self._start_batches()
         try:
@@ -148,7 +149,7 @@ class Runner:
 
         def work() -> None:
             started = time.perf_counter()
-            outputs = engine.run(jobs, wide=batch.wide)
+            outputs = engine.run(jobs, all_cores=batch.all_cores)
             ended = time.perf_counter()
             loop.call_soon_threadsafe(self._finish, batch, outputs, started, ended)
 

@@ -1,11 +1,11 @@
 """Which jobs run together, on how many cores, when: the rules, without clock or thread.
 
-One scheduler serves all models. A slot is a core: a narrow batch takes one, a
-wide batch all, so models share the cores instead of oversubscribing them.
+One scheduler serves all models. A slot is a core: a batch takes one core, or
+all of them, so models share the cores instead of oversubscribing them.
 
 - Work-conserving: with a free slot and a waiting job there is a batch, but for
   queues that ask for a delay, and while callers who were just answered are on
-  their way back (see `returning`).
+  their way back (see `anticipation`).
 - Fair: see `fairness`. The job whose turn it is leads the next batch.
 - Of one caller's jobs the earliest due goes first: by its deadline, or by its
   age where it has none or a late one, so nothing starves.
@@ -19,17 +19,18 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Generic
 
-from vecserve_server.scheduling.cost import CostModel, Sample
-from vecserve_server.scheduling.entry import Entry, Lane, P, Queue
-from vecserve_server.scheduling.fairness import Turns
-from vecserve_server.scheduling.fill import MAX_BATCH_S, fill
+from vecserve_server.scheduling.batch_filling import MAX_BATCH_S, fill
+from vecserve_server.scheduling.cost_model import CostModel, Sample
+from vecserve_server.scheduling.fairness import FairQueue
+from vecserve_server.scheduling.options import Priority
+from vecserve_server.scheduling.queue import Entry, P, Queue
 
 # Without a deadline a job is due this long after it came: jobs with earlier
 # deadlines overtake it until then, and none that come later.
 _PATIENCE_S = 1.0
 # A batch takes all cores only if that keeps jobs that come meanwhile waiting
 # hardly longer than this, or if they could only be for the same graph.
-_LONG_WIDE_S = 0.05
+_LONG_ALL_CORES_S = 0.05
 # All cores must be this much faster than one for a lone batch to take them.
 _MIN_SPEEDUP = 1.15
 # For a crowd to share batches on all cores, rather than have a core each, those
@@ -59,11 +60,11 @@ def use_of_cores(cost: CostModel, cores: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Batch(Generic[P]):
-    """Jobs to run together now, on one core or, `wide`, on all. Holds its slots until finished."""
+    """Jobs to run together now, on one core or on all. Holds its slots until finished."""
 
     queue: Queue[P]
     entries: list[Entry[P]]
-    wide: bool
+    all_cores: bool
 
     @property
     def rows(self) -> int:
@@ -87,7 +88,7 @@ class Scheduler(Generic[P]):
     def __init__(self, slots: int) -> None:
         self._slots = slots
         self._free_slots = slots
-        self._turns: Turns[P] = Turns()
+        self._fair_queue: FairQueue[P] = FairQueue()
         self._held: list[Queue[P]] = []
         self._awaited_s: float | None = None
         self._graphs: set[Queue[P]] = set()
@@ -115,18 +116,20 @@ class Scheduler(Generic[P]):
         entry.arrived_s = now_s
         entry.due_s = min(now_s + _PATIENCE_S, entry.deadline_s)
         entry.alone_s = entry.queue.cost.seconds(entry.rows, entry.positions)
-        entry.lane = self._turns.lane_for(entry)
-        if entry.lane is Lane.INTERACTIVE and not self._turns.cost_s(entry.terms.caller):
-            self._lone_caller, self._lone_s = entry.terms.caller, now_s
-        if entry.terms.deadline_s is not None and entry.is_late(
-            now_s + self.wait_s(entry.terms.caller)
+        entry.priority = self._fair_queue.priority_for(entry)
+        if entry.priority is Priority.INTERACTIVE and not self._fair_queue.cost_s(
+            entry.options.caller
+        ):
+            self._lone_caller, self._lone_s = entry.options.caller, now_s
+        if entry.options.deadline_s is not None and entry.is_late(
+            now_s + self.wait_s(entry.options.caller)
         ):
             self.late.append(entry)
             return
         entry.waiting = True
         queue = entry.queue
         queue.waiting_rows += entry.rows
-        queue.returning.came(entry.rows, now_s)
+        queue.anticipation.came(entry.rows, now_s)
         # One that cannot afford to wait for company does not.
         if not queue.limits.delay_s or entry.is_late(now_s + queue.limits.delay_s):
             self._admit(entry)
@@ -146,8 +149,8 @@ class Scheduler(Generic[P]):
         At most until all that waits has run; less for a caller with little
         waiting, whose turn comes before the others' work is done.
         """
-        fair_s = self._turns.cost_s(caller) * (self._turns.callers() + 1)
-        return min(self._turns.total_cost_s, fair_s) * self._efficiency / self._slots
+        fair_s = self._fair_queue.cost_s(caller) * (self._fair_queue.callers() + 1)
+        return min(self._fair_queue.total_cost_s, fair_s) * self._efficiency / self._slots
 
     def next_wake_s(self) -> float | None:
         """Return when a job that is held back must be let go, or None."""
@@ -165,31 +168,31 @@ class Scheduler(Generic[P]):
         if not self._free_slots:
             return None
         self._release_held(now_s)
-        while leader := self._turns.leader():
-            wide = self._goes_wide(leader, now_s)
-            # On how many times one core's speed the batch runs.
+        while leader := self._fair_queue.leader():
+            all_cores = self._takes_all_cores(leader, now_s)
+            # How many times one core's speed the batch runs.
             queue = leader.queue
-            speedup = queue.cost.speedup(self._share(queue, wide)) if wide else 1.0
+            speedup = queue.cost.speedup(self._share(queue, all_cores)) if all_cores else 1.0
             if not leader.is_late(now_s, speedup):
                 break
             self._drop(leader)
         else:
             return None
-        if self._is_worth_waiting(leader, wide, now_s):
-            self._awaited_s = queue.returning.until_s
+        if self._is_worth_waiting(leader, all_cores, now_s):
+            self._awaited_s = queue.anticipation.until_s
             return None
-        share = self._share(queue, wide)
+        share = self._share(queue, all_cores)
         max_s = _MAX_BULK_BESIDE_S if self._is_beside_others(leader, now_s) else MAX_BATCH_S
         entries, late = fill(leader, now_s, max(share, leader.rows), max_s, speedup)
         for entry in late:
             self._drop(entry)
         alone_s = sum(entry.alone_s for entry in entries)
-        batch = Batch(queue, entries, wide)
+        batch = Batch(queue, entries, all_cores)
         charge = queue.cost.seconds(batch.rows, batch.longest) / alone_s
         self._efficiency += _SMOOTHING * (charge - self._efficiency)
         for entry in entries:
             self._leave(entry, charge_s=entry.alone_s * charge)
-        self._turns.charged(leader.lane, alone_s * charge)
+        self._fair_queue.charged(leader.priority, alone_s * charge)
         self._occupy(batch, 1)
         return batch
 
@@ -197,47 +200,47 @@ class Scheduler(Generic[P]):
         """Give back the batch's slots and learn from the time it took."""
         self._occupy(batch, -1)
         cost = batch.queue.cost
-        learn = cost.observe_on_all if batch.wide else cost.observe
+        learn = cost.observe_on_all if batch.all_cores else cost.observe
         learn(Sample(batch.rows, batch.longest, seconds))
-        batch.queue.returning.answered(batch.rows, seconds, now_s)
+        batch.queue.anticipation.answered(batch.rows, seconds, now_s)
 
     def _waiting_rows(self) -> int:
         return sum(queue.waiting_rows for queue in self._graphs)
 
     def _occupy(self, batch: Batch[P], sign: int) -> None:
-        slots = sign * (self._slots if batch.wide else 1)
+        slots = sign * (self._slots if batch.all_cores else 1)
         self._free_slots -= slots
         batch.queue.slots += slots
         batch.queue.running_rows += sign * batch.rows
 
-    def _share(self, queue: Queue[P], wide: bool, expected: int = 0) -> int:
+    def _share(self, queue: Queue[P], all_cores: bool, expected: int = 0) -> int:
         """Return how many rows a batch should have, if `expected` more come.
 
-        A wide one takes all. Narrow ones of equal size on every core beat a
+        One on all cores takes all. One-core batches of equal size on every core beat a
         large one beside crumbs.
         """
         rows = queue.waiting_rows + expected
-        if not wide:
+        if not all_cores:
             rows = -(-(rows + queue.running_rows) // (queue.slots + self._free_slots))
         return min(rows, queue.limits.max_rows)
 
-    def _is_worth_waiting(self, leader: Entry[P], wide: bool, now_s: float) -> bool:
+    def _is_worth_waiting(self, leader: Entry[P], all_cores: bool, now_s: float) -> bool:
         """Whether callers that are about to return would make the batch larger."""
         queue = leader.queue
-        if queue.waiting_rows < self._waiting_rows() or leader.is_late(queue.returning.until_s):
+        if queue.waiting_rows < self._waiting_rows() or leader.is_late(queue.anticipation.until_s):
             return False
-        expected = queue.returning.expected(now_s)
-        return expected > 0 and queue.waiting_rows < self._share(queue, wide, expected)
+        expected = queue.anticipation.expected(now_s)
+        return expected > 0 and queue.waiting_rows < self._share(queue, all_cores, expected)
 
     def _is_beside_others(self, leader: Entry[P], now_s: float) -> bool:
         """Whether the leader is bulk, and somebody else asked for something of late."""
         return (
-            leader.lane is Lane.BULK
+            leader.priority is Priority.BULK
             and now_s < self._lone_s + _BESIDE_S
-            and self._lone_caller != leader.terms.caller
+            and self._lone_caller != leader.options.caller
         )
 
-    def _goes_wide(self, leader: Entry[P], now_s: float) -> bool:
+    def _takes_all_cores(self, leader: Entry[P], now_s: float) -> bool:
         """Whether the leader's batch takes all cores.
 
         Short jobs of several callers gain most from company, and those on one
@@ -250,16 +253,16 @@ class Scheduler(Generic[P]):
         speedup = queue.cost.speedup(leader.rows)
         if leader.is_late(now_s, speedup=1.0):
             return speedup > 1.0
-        if leader.alone_s / speedup > _LONG_WIDE_S and len(self._graphs) > 1:
+        if leader.alone_s / speedup > _LONG_ALL_CORES_S and len(self._graphs) > 1:
             return False
-        if queue.waiting_rows == leader.rows and self._turns.callers() == 1:
+        if queue.waiting_rows == leader.rows and self._fair_queue.callers() == 1:
             # What was measured in a busy moment must not count for ever.
             self._lone_batches += 1
             return speedup >= _MIN_SPEEDUP or self._lone_batches % _TRY_EVERY == 0
         if queue.waiting_rows >= self._slots * queue.limits.max_rows:
             # Enough for a full batch on each: nobody need meet anybody.
             return False
-        mean_s = self._turns.total_cost_s / self._waiting_rows()
+        mean_s = self._fair_queue.total_cost_s / self._waiting_rows()
         return (
             queue.cost.speedup(queue.waiting_rows) >= _CROWD_SPEEDUP * self._slots
             and mean_s <= _CROWD_JOB_S
@@ -268,7 +271,7 @@ class Scheduler(Generic[P]):
 
     def _admit(self, entry: Entry[P]) -> None:
         entry.queue.add(entry)
-        self._turns.add(entry)
+        self._fair_queue.add(entry)
         entry.admitted = True
 
     def _release_held(self, now_s: float) -> None:
@@ -292,7 +295,7 @@ class Scheduler(Generic[P]):
         queue.waiting_rows -= entry.rows
         if entry.admitted:
             queue.remove(entry)
-            self._turns.remove(entry, charge_s)
+            self._fair_queue.remove(entry, charge_s)
         else:
             queue.held.remove(entry)
             if not queue.held:

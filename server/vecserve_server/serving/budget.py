@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from vecserve_server.errors import QueueFull
-from vecserve_server.serving.places import Places
+from vecserve_server.serving.semaphore import WeightedSemaphore
 
 
 class ByteBudget:
@@ -16,7 +16,7 @@ class ByteBudget:
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
         self._used = 0
-        self._places = Places(capacity)
+        self._semaphore = WeightedSemaphore(capacity)
 
     def refuse_if_full(self, size: int, retry_after_s: float) -> None:
         """Raise QueueFull if `size` more bytes cannot be taken now."""
@@ -28,21 +28,21 @@ class ByteBudget:
                 retry_after_s=retry_after_s,
             )
 
-    async def take(self, size: int) -> None:
+    async def acquire(self, size: int) -> None:
         """Take `size` bytes; wait for them if need be."""
-        await self._places.take(min(size, self._capacity))
+        await self._semaphore.acquire(min(size, self._capacity))
         self._used += size
 
-    def give_back(self, size: int) -> None:
+    def release(self, size: int) -> None:
         """Give back what was taken."""
         self._used -= size
-        self._places.give_back(min(size, self._capacity))
+        self._semaphore.release(min(size, self._capacity))
 
     @asynccontextmanager
     async def hold(self, size: int) -> AsyncIterator[None]:
         """Take `size` bytes, and give them back at the end."""
-        await self.take(size)
+        await self.acquire(size)
         try:
             yield
         finally:
-            self.give_back(size)
+            self.release(size)

@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 
-from vecserve_server.engine.batch import Job
+from vecserve_server.engine.engine import Job
 from vecserve_server.engine.tensors import TensorSpec
 from vecserve_server.errors import InvalidItem, QueueFull
-from vecserve_server.scheduling.entry import Terms
+from vecserve_server.scheduling.options import JobOptions
 from vecserve_server.scheduling.runner import JobOutcome, JobQueue, Runner
-from vecserve_server.serving.places import Places
+from vecserve_server.serving.semaphore import WeightedSemaphore
 
 
 class ServedGraph:
@@ -36,7 +36,7 @@ class ServedGraph:
         self._unanswered = 0
         self._idle = asyncio.Event()
         self._idle.set()
-        self.places = Places(capacity)
+        self.queue_slots = WeightedSemaphore(capacity)
         """Those of the queue: take one for each row before it runs, and give it back after."""
 
     @property
@@ -80,12 +80,12 @@ class ServedGraph:
             if not self._unanswered:
                 self._idle.set()
 
-    async def run(self, job: Job, terms: Terms) -> JobOutcome:
+    async def run(self, job: Job, job_options: JobOptions) -> JobOutcome:
         """Let a job wait its turn and run it. Hold places for its rows meanwhile.
 
         Raises DeadlineMissed.
         """
-        return await self._runner.run(self._queue, job, terms)
+        return await self._runner.run(self._queue, job, job_options)
 
     async def retire(self) -> None:
         """Wait until all that was accepted is answered, and let go of the graph.

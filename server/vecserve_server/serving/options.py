@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from vecserve_server.errors import InvalidItem
-from vecserve_server.pipelines.base import Finish
+from vecserve_server.modalities.rows import OutputPlan
 from vecserve_server.repository.manifest import Pooling, Tower
 
 
@@ -21,7 +21,7 @@ class EmbedOptions:
     each_window: bool | None = None
 
 
-def resolve(options: EmbedOptions, tower: Tower) -> Finish:
+def resolve(options: EmbedOptions, tower: Tower) -> OutputPlan:
     """Choose the graph output for `options` and what to do with it.
 
     Raises InvalidItem if the model does not offer what is asked for.
@@ -44,7 +44,7 @@ def resolve(options: EmbedOptions, tower: Tower) -> Finish:
         raise InvalidItem(
             "RAW_NOT_OFFERED", "the model gives unit vectors only: leave `normalize` out"
         )
-    return Finish(output=candidates[0], normalize=normalize, pool_rows=pool_rows)
+    return OutputPlan(output=candidates[0], normalize=normalize, pool_rows=pool_rows)
 
 
 def _pool_rows(options: EmbedOptions, tower: Tower, pooling: Pooling) -> bool:

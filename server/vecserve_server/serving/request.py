@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from vecserve_server.engine.tensors import Axis, Datatype, TensorSpec
 from vecserve_server.errors import InvalidItem
-from vecserve_server.scheduling.entry import Terms
+from vecserve_server.scheduling.options import JobOptions
 from vecserve_server.serving.options import EmbedOptions
 
 Array = npt.NDArray[np.generic]
@@ -32,7 +32,7 @@ class TensorRequest:
 
     inputs: Mapping[str, Tensor]
     outputs: tuple[str, ...]
-    terms: Terms
+    job_options: JobOptions
     options: EmbedOptions = field(default_factory=EmbedOptions)
     waits: bool = False
 

@@ -3,37 +3,25 @@
 import asyncio
 import time
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
-from vecserve_server.engine.batch import Job
+from vecserve_server.engine.engine import Job
 from vecserve_server.errors import ComputeFailed
-from vecserve_server.pipelines.base import Content, FinishedVector, Pipeline, Prepared, Row
-from vecserve_server.pipelines.finish import finish
+from vecserve_server.modalities.base import Pipeline
+from vecserve_server.modalities.content import Content
+from vecserve_server.modalities.finish import finish
+from vecserve_server.modalities.rows import FinishedVector, Prepared, Row
 from vecserve_server.repository.manifest import Tower
-from vecserve_server.scheduling.entry import Terms
+from vecserve_server.scheduling.options import JobOptions
 from vecserve_server.scheduling.runner import JobOutcome
 from vecserve_server.serving.graph import ServedGraph
 from vecserve_server.serving.options import EmbedOptions, resolve
-from vecserve_server.serving.places import Places
-
-
-@dataclass(slots=True)
-class Timings:
-    """Where one item's time went, in seconds; None where it was not reached.
-
-    `batches` are those it rode in: when each started, of time.perf_counter(),
-    and how many rows it had.
-    """
-
-    prepare_s: float | None = None
-    queue_s: float | None = None
-    compute_s: float | None = None
-    batch_size: int = 0
-    batches: dict[float, int] = field(default_factory=dict)
+from vecserve_server.serving.semaphore import WeightedSemaphore
+from vecserve_server.telemetry.timings import Timings
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +51,10 @@ class LoadedTower:
         self._threads = prepare_threads
         # Items being prepared, or prepared but not yet in the queue: enough to
         # keep the threads busy.
-        self._staging = Places(2 * prepare_workers)
+        self._staging = WeightedSemaphore(2 * prepare_workers)
 
     async def embed(
-        self, content: Content, options: EmbedOptions, terms: Terms, timings: Timings
+        self, content: Content, options: EmbedOptions, job_options: JobOptions, timings: Timings
     ) -> Embedded:
         """Take one item through prepare, queue, compute and finish; fill in `timings`.
 
@@ -77,9 +65,9 @@ class LoadedTower:
         with self.graph.unanswered(1):
             prepared, queued = await self._prepare(content, options, timings)
             try:
-                outcomes = await self._compute(prepared, plan.output.name, terms)
+                outcomes = await self._compute(prepared, plan.output.name, job_options)
             finally:
-                self.graph.places.give_back(len(prepared.rows))
+                self.graph.queue_slots.release(len(prepared.rows))
         timings.queue_s = min(outcome.started_s for outcome in outcomes) - queued
         timings.compute_s = sum(outcome.ended_s - outcome.started_s for outcome in outcomes)
         timings.batch_size = max(outcome.batch_rows for outcome in outcomes)
@@ -99,7 +87,7 @@ class LoadedTower:
         prepare = partial(
             self._pipeline.prepare, content, refuse_truncation=options.refuse_truncation
         )
-        await self._staging.take(1)
+        await self._staging.acquire(1)
         try:
             if self._pipeline.is_quick(content):
                 prepared = prepare()
@@ -108,14 +96,16 @@ class LoadedTower:
                 prepared = await loop.run_in_executor(self._threads, prepare)
             queued = time.perf_counter()
             timings.prepare_s = queued - accepted
-            await self.graph.places.take(len(prepared.rows))
+            await self.graph.queue_slots.acquire(len(prepared.rows))
         finally:
-            self._staging.give_back(1)
+            self._staging.release(1)
         return prepared, queued
 
-    async def _compute(self, prepared: Prepared, output: str, terms: Terms) -> list[JobOutcome]:
+    async def _compute(
+        self, prepared: Prepared, output: str, job_options: JobOptions
+    ) -> list[JobOutcome]:
         """Run an item's rows, each a job of its own: they may land in several batches."""
-        runs = [self.graph.run(_job_of(row, output), terms) for row in prepared.rows]
+        runs = [self.graph.run(_job_of(row, output), job_options) for row in prepared.rows]
         # A task for each costs more than the wait for the only one.
         if len(runs) == 1:
             return [await runs[0]]

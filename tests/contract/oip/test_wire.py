@@ -7,7 +7,7 @@ from google.protobuf.descriptor import FileDescriptor
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from tritonclient.grpc import model_config_pb2, service_pb2
 
-from tests.contract.requests import TIMEOUT_S
+from tests.contract.embedding.requests import TIMEOUT_S
 
 SERVICE = "inference.GRPCInferenceService"
 Parts = dict[str, object]

@@ -1,0 +1,1 @@
+"""Baselines without a server: ONNX Runtime in a process of its own."""

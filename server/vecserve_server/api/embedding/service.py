@@ -1,0 +1,109 @@
+"""The EmbeddingService of vecserve.v1."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from itertools import count
+
+import grpc
+from google.protobuf.message import Message
+
+from vecserve.v1 import embedding_pb2
+from vecserve_server.api.embedding.describe import to_model_info
+from vecserve_server.api.embedding.items import ItemHandler
+from vecserve_server.api.embedding.stream import EmbedStream
+from vecserve_server.api.rpc.caller import caller_of
+from vecserve_server.api.rpc.drain import Drain
+from vecserve_server.api.rpc.handlers import unary
+from vecserve_server.api.rpc.parse import parser
+from vecserve_server.api.rpc.status import abort
+from vecserve_server.errors import InvalidItem, ServingError
+from vecserve_server.modalities.content import Limits
+from vecserve_server.models.models import Models
+
+SERVICE = embedding_pb2.DESCRIPTOR.services_by_name["EmbeddingService"].full_name
+
+
+class EmbeddingService:
+    """Speaks vecserve.v1."""
+
+    def __init__(
+        self,
+        drain: Drain,
+        models: Models,
+        handler: ItemHandler,
+        limits: Limits,
+        *,
+        max_stream_items: int,
+    ) -> None:
+        self._drain = drain
+        self._models = models
+        self._handler = handler
+        self._limits = limits
+        self._max_stream_items = max_stream_items
+        self._stream_numbers = count(1)
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        """Return the handler to register with a server."""
+        return grpc.method_handlers_generic_handler(
+            SERVICE,
+            {
+                "Embed": unary(self._drain, embedding_pb2.EmbedRequest, self.embed),
+                "EmbedStream": grpc.stream_stream_rpc_method_handler(
+                    self._drain.guard(self.embed_stream),
+                    parser(embedding_pb2.EmbedStreamRequest),
+                    embedding_pb2.EmbedStreamResponse.SerializeToString,
+                ),
+                "ListModels": unary(self._drain, embedding_pb2.ListModelsRequest, self.list_models),
+                "GetModel": unary(self._drain, embedding_pb2.GetModelRequest, self.get_model),
+            },
+        )
+
+    async def embed(
+        self, request: embedding_pb2.EmbedRequest, context: grpc.aio.ServicerContext
+    ) -> embedding_pb2.EmbedResponse:
+        """Answer Embed. Raises ServingError if the request fails as a whole."""
+        if not request.items:
+            raise InvalidItem("NO_ITEMS", "the request holds no items: send at least one")
+        item_id, count = Counter(item.item_id for item in request.items).most_common(1)[0]
+        if count > 1:
+            raise InvalidItem(
+                "DUPLICATE_ITEM_ID",
+                f"{count} items have the item_id {item_id!r}: give each its own",
+            )
+        caller = caller_of(context)
+        order = self._handler.order(request, caller)
+        if isinstance(order, ServingError):
+            raise order
+        order.model.refuse_if_full(len(request.items), caller.name)
+        answers = [self._handler.answer(item, order) for item in request.items]
+        # A task for each costs more than the wait for the only one.
+        results = [await answers[0]] if len(answers) == 1 else await asyncio.gather(*answers)
+        return embedding_pb2.EmbedResponse(results=results)
+
+    async def embed_stream(
+        self, _requests: AsyncIterator[Message], context: grpc.aio.ServicerContext
+    ) -> None:
+        """Answer EmbedStream."""
+        caller = caller_of(context, stream=next(self._stream_numbers))
+        stream = EmbedStream(
+            context, caller, self._handler, self._drain.closed, self._max_stream_items
+        )
+        error = await stream.serve()
+        if error:
+            await abort(context, error)
+
+    async def list_models(
+        self, _request: embedding_pb2.ListModelsRequest, _context: grpc.aio.ServicerContext
+    ) -> embedding_pb2.ListModelsResponse:
+        """Answer ListModels."""
+        return embedding_pb2.ListModelsResponse(
+            models=[to_model_info(model, self._limits) for model in self._models.all()]
+        )
+
+    async def get_model(
+        self, request: embedding_pb2.GetModelRequest, _context: grpc.aio.ServicerContext
+    ) -> embedding_pb2.GetModelResponse:
+        """Answer GetModel. Raises ModelNotFound."""
+        model = self._models.find(request.model, request.version)
+        return embedding_pb2.GetModelResponse(model=to_model_info(model, self._limits))

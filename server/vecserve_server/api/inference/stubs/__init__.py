@@ -1,1 +1,0 @@
-"""Generated from protos/inference by protos/generate.sh."""

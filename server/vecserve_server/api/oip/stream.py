@@ -1,0 +1,114 @@
+"""One ModelStreamInfer: many requests at a time, one response each, in their order.
+
+Triton keeps the order too, and clients rely on it: tritonclient hands an error
+to its caller without the request's id. The reader takes a place, and the bytes,
+of every request before it starts a task for it; the writer gives both back. So
+a client that does not read its responses, or a model that is busy, stops the
+reader, and HTTP/2 stops the sender.
+"""
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+
+import grpc
+
+from vecserve_server.api.oip.requests import InferHandler
+from vecserve_server.api.oip.stubs import grpc_service_pb2 as pb
+from vecserve_server.api.rpc.caller import Caller
+from vecserve_server.api.rpc.parse import Malformed
+from vecserve_server.api.rpc.streaming import read_until_stopped
+from vecserve_server.errors import InvalidItem, ServingError
+from vecserve_server.serving.budget import ByteBudget
+
+# A client that sends it as "true" wants errors as the stream's status.
+STATUS_HEADER = "triton_grpc_error"
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """A request whose response is still to be sent; `size` in bytes."""
+
+    id: str
+    size: int
+    task: "asyncio.Task[pb.ModelInferResponse]"
+
+
+class InferStream:
+    """The state of one stream. `serve` returns why it ended, or None at the client's end."""
+
+    def __init__(
+        self,
+        context: grpc.aio.ServicerContext,
+        caller: Caller,
+        handler: InferHandler,
+        stopping: asyncio.Event,
+        *,
+        max_requests: int,
+        max_bytes: int,
+    ) -> None:
+        self._context = context
+        self._caller = caller
+        self._handler = handler
+        self._stopping = stopping
+        self._slots = asyncio.Semaphore(max_requests)
+        self._bytes = ByteBudget(max_bytes)
+        self._pending: deque[_Pending] = deque()
+        self._news = asyncio.Event()
+        headers = dict(context.invocation_metadata() or ())
+        self._errors_as_status = headers.get(STATUS_HEADER) == "true"
+
+    async def serve(self) -> ServingError | None:
+        """Answer all that the client sends; return why it ended, if not by the client's end."""
+        reader = asyncio.create_task(read_until_stopped(self._read(), self._stopping))
+        reader.add_done_callback(lambda _: self._news.set())
+        try:
+            while True:
+                while self._pending:
+                    if error := await self._send(self._pending[0]):
+                        return error
+                    self._pending.popleft()
+                if reader.done():
+                    return reader.result()
+                self._news.clear()
+                await self._news.wait()
+        finally:
+            reader.cancel()
+            for pending in self._pending:
+                pending.task.cancel()
+            # Whatever else failed is nobody's news any more.
+            tasks = [pending.task for pending in self._pending]
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _send(self, pending: _Pending) -> ServingError | None:
+        """Send one response once it is there; return its error if that is to end the stream."""
+        try:
+            result = await pending.task
+        except ServingError as error:
+            if self._errors_as_status:
+                return error
+            prefix = f"[request id: {pending.id}] " if pending.id else ""
+            response = pb.ModelStreamInferResponse(error_message=f"{prefix}{error.message}")
+            response.infer_response.id = pending.id
+        else:
+            result.parameters["triton_final_response"].bool_param = True
+            response = pb.ModelStreamInferResponse(infer_response=result)
+        await self._context.write(response)
+        self._bytes.release(pending.size)
+        self._slots.release()
+        return None
+
+    async def _read(self) -> ServingError | None:
+        while (request := await self._context.read()) is not grpc.aio.EOF:
+            if isinstance(request, Malformed):
+                return InvalidItem(
+                    "MALFORMED_MESSAGE",
+                    f"a message of the stream is no inference.ModelInferRequest: {request.why}",
+                )
+            size = request.ByteSize()
+            await self._slots.acquire()
+            await self._bytes.acquire(size)
+            task = asyncio.create_task(self._handler.answer(request, self._caller, waits=True))
+            self._pending.append(_Pending(request.id, size, task))
+            self._news.set()
+        return None

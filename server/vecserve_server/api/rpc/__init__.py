@@ -1,0 +1,1 @@
+"""gRPC mechanics that both protocols share: server, drain, errors, handlers, reflection."""

@@ -1,0 +1,112 @@
+"""Jobs to a batch and back, and the rule that a bad job fails alone."""
+
+import threading
+from collections.abc import Hashable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from vecserve_server.engine.padding import GraphSpec
+from vecserve_server.engine.session import Session
+
+Array = npt.NDArray[np.generic]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Rows of one caller that run together: one typed item, or one tensor request.
+
+    Every feed has the batch axis first, of length `rows`. `positions` is the
+    length of a row in the unit of the batch budget: tokens for text, else 1.
+    """
+
+    feeds: Mapping[str, Array]
+    rows: int
+    positions: int
+    outputs: tuple[str, ...]
+
+
+JobOutputs = dict[str, Array]
+
+
+class Engine:
+    """Runs batches of jobs on one graph. Thread-safe."""
+
+    def __init__(self, session: Session, spec: GraphSpec, instances: int | None = None) -> None:
+        """Bound how many batches run at a time by `instances`, if there is a bound."""
+        self._session = session
+        self._spec = spec
+        self._instance = threading.Semaphore(instances) if instances else nullcontext()
+
+    def key(self, job: Job) -> Hashable:
+        """Return what two jobs must have in common to share a batch."""
+        if not self._spec.batches:
+            return object()
+        pads = self._spec.pads
+        # A row whose mask is empty attends to whatever there is, padding too.
+        if pads and not job.feeds[self._spec.mask].any(axis=1).all():
+            pads = {}
+        return tuple(
+            (name, feed.shape[2 if name in pads else 1 :])
+            for name, feed in sorted(job.feeds.items())
+        )
+
+    def run(self, jobs: Sequence[Job], *, all_cores: bool = False) -> list[JobOutputs | Exception]:
+        """Run jobs as one batch and return, a job each, its outputs or what went wrong.
+
+        A `all_cores` run takes all cores. If the batch fails, every job is run alone,
+        so that only the one at fault gets the error.
+        """
+        try:
+            return list(self.run_together(jobs, all_cores))
+        except Exception as error:
+            if len(jobs) == 1:
+                return [error]
+        return [self.run([job], all_cores=all_cores)[0] for job in jobs]
+
+    def run_together(self, jobs: Sequence[Job], all_cores: bool = False) -> list[JobOutputs]:
+        """Run jobs as one batch. Raises what ONNX Runtime raises."""
+        names = sorted({name for job in jobs for name in job.outputs})
+        feeds = {
+            name: _concatenate([job.feeds[name] for job in jobs], self._spec.pads.get(name))
+            for name in jobs[0].feeds
+        }
+        with self._instance:
+            results = dict(
+                zip(names, self._session.run(feeds, names, all_cores=all_cores), strict=True)
+            )
+        if len(jobs) == 1:
+            return [{name: results[name] for name in jobs[0].outputs}]
+        total = sum(job.rows for job in jobs)
+        if any(len(values) != total for values in results.values()):
+            raise ValueError(f"the graph gave another number of rows than the {total} it got")
+        answers = []
+        start = 0
+        for job in jobs:
+            rows = slice(start, start + job.rows)
+            start += job.rows
+            answers.append(
+                {name: self._cut(name, results[name][rows], job) for name in job.outputs}
+            )
+        return answers
+
+    def _cut(self, name: str, values: Array, job: Job) -> Array:
+        """Cut off the padding that other jobs' lengths added."""
+        return values[:, : job.positions] if name in self._spec.padded_outputs else values
+
+
+def _concatenate(feeds: Sequence[Array], pad: int | None) -> Array:
+    """Join feeds along the batch axis, padding axis 1 to the longest if it may be padded."""
+    if len(feeds) == 1:
+        return feeds[0]
+    if pad is None or len({feed.shape[1] for feed in feeds}) == 1:
+        return np.concatenate(feeds)
+    shape = (sum(len(feed) for feed in feeds), max(feed.shape[1] for feed in feeds))
+    joined = np.full(shape + feeds[0].shape[2:], pad, dtype=feeds[0].dtype)
+    start = 0
+    for feed in feeds:
+        joined[start : start + len(feed), : feed.shape[1]] = feed
+        start += len(feed)
+    return joined

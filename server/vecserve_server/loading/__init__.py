@@ -1,0 +1,1 @@
+"""Loading of models: from files to a warmed-up, measured, checked graph."""

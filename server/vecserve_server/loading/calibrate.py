@@ -1,0 +1,65 @@
+"""Measures a graph when it is loaded: warms it up, and gives its cost model a start."""
+
+import time
+from collections.abc import Callable
+
+from vecserve_server.engine.engine import Engine, Job
+from vecserve_server.scheduling.cost_model import CostModel, Sample
+
+# Shapes measured (rows, positions), where the graph has lengths and where not.
+_SHAPES_OF_LENGTHS = ((1, 8), (1, 128), (2, 128), (4, 8), (4, 32))
+_SHAPES_OF_ONE = ((1, 1), (2, 1))
+# A shape is measured this often, and the quickest counts. Once is enough, and
+# no other shape is needed, if it took so long.
+_TIMES = 3
+_LONG_S = 0.2
+# How often all cores are measured against one.
+_PAIRS = 6
+
+
+def calibrate(
+    engine: Engine,
+    row_of: Callable[[int], Job],
+    *,
+    has_lengths: bool,
+    max_rows: int,
+    max_positions: int,
+) -> CostModel:
+    """Run a few batches of blank rows and return a cost model fitted to them.
+
+    `row_of(positions)` makes a valid row. Raises what the graph raises.
+    """
+    samples = []
+    for rows, positions in _SHAPES_OF_LENGTHS if has_lengths else _SHAPES_OF_ONE:
+        row = row_of(min(positions, max_positions))
+        jobs = [row] * min(rows, max_rows)
+        samples.append(Sample(len(jobs), row.positions, _measure(engine, jobs, all_cores=False)))
+        # Where one row keeps a core busy for so long, there is nothing to share.
+        if samples[-1].seconds > _LONG_S:
+            break
+    # The last shape has enough to do for several cores. In turns, so that what
+    # else the machine does in between slows both alike.
+    jobs = [row_of(samples[-1].positions)] * samples[-1].rows
+    pairs = [
+        (
+            _measure(engine, jobs, all_cores=False, times=1),
+            _measure(engine, jobs, all_cores=True, times=1),
+        )
+        for _ in range(1 if samples[-1].seconds > _LONG_S else _PAIRS)
+    ]
+    one_core_s, all_cores_s = (min(seconds) for seconds in zip(*pairs, strict=True))
+    return CostModel(samples, speedup=one_core_s / all_cores_s)
+
+
+def _measure(engine: Engine, jobs: list[Job], *, all_cores: bool, times: int = _TIMES) -> float:
+    """Return the least seconds that a batch took."""
+    least = float("inf")
+    for _ in range(times):
+        started = time.perf_counter()
+        for outcome in engine.run(jobs, all_cores=all_cores):
+            if isinstance(outcome, Exception):
+                raise outcome
+        least = min(least, time.perf_counter() - started)
+        if least > _LONG_S:
+            break
+    return least

@@ -1,0 +1,160 @@
+"""Images: decoded, turned upright, to RGB, resized, cropped.
+
+Every step gives the very bytes that Hugging Face's Pillow processors give for
+an image opened by `transformers.image_utils.load_image`; but 16-bit gray, which
+that clips to white, is scaled.
+"""
+
+from io import BytesIO
+
+import numpy as np
+import numpy.typing as npt
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from vecserve_server.errors import InvalidItem
+from vecserve_server.modalities.content import Content, EncodedImage, Limits, wrong_modality
+from vecserve_server.modalities.rows import Prepared, Row
+from vecserve_server.modalities.signatures import describe
+from vecserve_server.repository.manifest import ImageInput
+
+# The decoders that callers can reach.
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+_ACCEPTED = "JPEG, PNG, WebP, GIF, BMP or TIFF"
+_FILTERS = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+# What turns an image of each EXIF orientation upright (EXIF 2.32, tag 0x0112).
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class ImagePipeline:
+    """Turns an image file into one row of `pixels`, uint8 [crop_height, crop_width, 3]."""
+
+    def __init__(self, spec: ImageInput, limits: Limits) -> None:
+        """Raises ValueError if the pixel limit is over Pillow's."""
+        # Pillow warns of images over MAX_IMAGE_PIXELS and refuses those twice as large.
+        hard_limit = 2 * (Image.MAX_IMAGE_PIXELS or limits.max_image_pixels)
+        if limits.max_image_pixels > hard_limit:
+            raise ValueError(
+                f"max_image_pixels is {limits.max_image_pixels}, but Pillow decodes at most "
+                f"{hard_limit}: set it to that or less"
+            )
+        self._spec = spec
+        self._max_pixels = limits.max_image_pixels
+        Image.init()  # load the decoders now, not in the first request
+
+    def is_quick(self, content: Content) -> bool:
+        """Never: decoding takes milliseconds."""
+        return False
+
+    def prepare(self, content: Content, *, refuse_truncation: bool) -> Prepared:
+        """Decode, turn upright, convert, resize and crop an image; nothing is ever truncated.
+
+        Raises InvalidItem: WRONG_MODALITY, IMAGE_EMPTY, IMAGE_UNREADABLE,
+        IMAGE_TRUNCATED, IMAGE_TOO_LARGE, IMAGE_UNSUPPORTED.
+        """
+        if not isinstance(content, EncodedImage):
+            raise wrong_modality("images", content)
+        image = _to_rgb(_turn_upright(self._decode(content.data)))
+        return Prepared((Row({"pixels": self._resize_and_crop(image)}),))
+
+    def _decode(self, data: bytes) -> Image.Image:
+        if not data:
+            raise InvalidItem("IMAGE_EMPTY", "the image has 0 bytes: send a whole image file")
+        try:
+            image = Image.open(BytesIO(data), formats=_FORMATS)
+            self._check_size(*image.size, "is")
+            image.load()
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+            raise _too_large("the image has far too many pixels", self._max_pixels) from error
+        except UnidentifiedImageError as error:
+            raise InvalidItem(
+                "IMAGE_UNREADABLE",
+                f"the image cannot be read, its bytes start like {describe(data)}: "
+                f"send a whole {_ACCEPTED} file",
+            ) from error
+        except InvalidItem:
+            raise
+        # Pillow's decoders raise nearly any exception on a damaged file.
+        except Exception as error:
+            if "truncated" in str(error).lower() or isinstance(error, EOFError):
+                raise InvalidItem(
+                    "IMAGE_TRUNCATED", f"the image ends too early ({error}): send all of the file"
+                ) from error
+            raise InvalidItem(
+                "IMAGE_UNREADABLE",
+                f"the image is damaged ({error}): send a whole {_ACCEPTED} file",
+            ) from error
+        return image
+
+    def _check_size(self, width: int, height: int, verb: str) -> None:
+        if width * height > self._max_pixels:
+            raise _too_large(f"the image {verb} {width} x {height} pixels", self._max_pixels)
+
+    def _resize_and_crop(self, image: Image.Image) -> npt.NDArray[np.uint8]:
+        spec = self._spec
+        width, height = _resized(image.size, spec.resize_shortest_edge)
+        # A thin image grows without bound: 1 x 10,000 pixels become 224 x 2,240,000.
+        self._check_size(width, height, "is so thin that resizing makes it")
+        image = image.resize((width, height), _FILTERS[spec.resample])
+        # Rounded down, below zero too; what lies outside the image is black.
+        left = (width - spec.crop_width) // 2
+        top = (height - spec.crop_height) // 2
+        return np.asarray(image.crop((left, top, left + spec.crop_width, top + spec.crop_height)))
+
+
+def _too_large(what: str, max_pixels: int) -> InvalidItem:
+    return InvalidItem(
+        "IMAGE_TOO_LARGE", f"{what}, the server takes {max_pixels} in all: crop it or scale it down"
+    )
+
+
+def _turn_upright(image: Image.Image) -> Image.Image:
+    """Apply the EXIF orientation. An image whose EXIF data is damaged stays as it is."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # Pillow's EXIF reader raises nearly anything on damaged data
+        return image
+    method = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+    return image if method is None else image.transpose(method)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """Convert any mode to RGB; transparency is dropped, as `convert` drops it."""
+    if image.mode == "RGB":
+        return image
+    # A transparent colour is no part of the RGB image, and makes convert() warn.
+    image.info.pop("transparency", None)
+    if image.mode.startswith("I;16"):
+        # convert() clips 16-bit gray at 255, which leaves a white image. The
+        # high byte is what Pillow itself keeps of 16-bit colour.
+        gray = (np.asarray(image) >> 8).astype(np.uint8)
+        return Image.fromarray(gray).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise InvalidItem(
+            "IMAGE_UNSUPPORTED",
+            "the image has signed, 32-bit or floating-point samples, whose white is anyone's "
+            "guess: convert it to 8 or 16 bits a channel, unsigned",
+        )
+    return image.convert("RGB")
+
+
+def _resized(size: tuple[int, int], shortest_edge: int) -> tuple[int, int]:
+    """Return (width, height) with the shorter edge as asked, the longer one rounded down.
+
+    The rounding is that of transformers' `get_resize_output_image_size`.
+    """
+    width, height = size
+    if width <= height:
+        return shortest_edge, int(shortest_edge * height / width)
+    return int(shortest_edge * width / height), shortest_edge

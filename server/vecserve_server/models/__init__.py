@@ -1,0 +1,1 @@
+"""Model lifecycle and registry: what is served, in which state, and why not."""

@@ -1,0 +1,163 @@
+"""A bundle served for raw input: texts, image files or audio files as BYTES, vectors out."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from vecserve_server.engine.tensors import BYTES, FP32, TensorSpec
+from vecserve_server.errors import InvalidItem, ServingError
+from vecserve_server.modalities.content import Content, EncodedAudio, EncodedImage, Text
+from vecserve_server.repository.manifest import Manifest
+from vecserve_server.serving.request import (
+    Array,
+    TensorRequest,
+    check_datatype,
+    check_names,
+    check_rows,
+)
+from vecserve_server.serving.tower import Embedded, LoadedTower
+from vecserve_server.telemetry.statistics import Statistics
+from vecserve_server.telemetry.timings import Timings
+
+OUTPUT = "embedding"
+# Rows of one request: each is prepared and queued by itself, as an item of
+# vecserve.v1 is, so this only bounds what one message may hold.
+MAX_ROWS = 256
+
+
+class BundleModel:
+    """A bundle that answers BYTES tensors, by the way that typed items take."""
+
+    platform = "vecserve"
+    backend = "vecserve"
+    filename = ""
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        towers: dict[str, LoadedTower],
+        *,
+        queue_delay_s: float,
+        instances: int,
+    ) -> None:
+        self.name = manifest.name
+        self.version = manifest.version
+        self.about = describe(manifest)
+        self.inputs = tuple(TensorSpec(kind, BYTES, (None, 1)) for kind in towers)
+        self.outputs: tuple[TensorSpec, ...] = (
+            TensorSpec(OUTPUT, FP32, (None, manifest.dimensions)),
+        )
+        self.max_batch_size = MAX_ROWS
+        self.optional_inputs = len(towers) > 1
+        self.queue_delay_s = queue_delay_s
+        self.instances = instances
+        self.statistics = Statistics()
+        self._towers = towers
+
+    async def infer(self, request: TensorRequest, timings: Timings) -> tuple[int, dict[str, Array]]:
+        """Embed every row: ServedModel.infer. The first row that fails fails the request.
+
+        Raises InvalidItem, QueueFull, DeadlineMissed, ComputeFailed.
+        """
+        kind, contents = self._contents(request)
+        tower = self._towers[kind]
+        if not request.waits:
+            tower.graph.refuse_if_full(len(contents), request.job_options.caller)
+        by_row = [Timings() for _ in contents]
+        tasks = [
+            asyncio.create_task(tower.embed(content, request.options, request.job_options, row))
+            for content, row in zip(contents, by_row, strict=True)
+        ]
+        try:
+            embedded = [await _row(index, task) for index, task in enumerate(tasks)]
+        finally:
+            for task in tasks:
+                task.cancel()
+            # Whatever else failed is nobody's news any more.
+            await asyncio.gather(*tasks, return_exceptions=True)
+        started = time.perf_counter()
+        vectors = _stack(embedded)
+        _sum_up(by_row, timings)
+        timings.prepare_s = (timings.prepare_s or 0.0) + time.perf_counter() - started
+        return len(contents), {OUTPUT: vectors}
+
+    def _contents(self, request: TensorRequest) -> tuple[str, list[Content]]:
+        check_names(list(request.inputs), self.inputs, "input")
+        check_names(request.outputs, self.outputs, "output")
+        if len(request.inputs) != 1:
+            raise InvalidItem(
+                "ONE_INPUT",
+                f"the request has {len(request.inputs)} inputs: send one of "
+                f"{', '.join(spec.name for spec in self.inputs)}",
+            )
+        [(kind, tensor)] = request.inputs.items()
+        check_datatype(kind, tensor, next(spec for spec in self.inputs if spec.name == kind))
+        shape = tensor.values.shape
+        if not (len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)):
+            raise InvalidItem(
+                "WRONG_SHAPE",
+                f"input {kind!r} has shape {list(shape)}, the model takes [-1, 1] or [-1]",
+            )
+        check_rows(shape[0], self.max_batch_size)
+        make = _CONTENT[kind]
+        return kind, [
+            make(index, element) for index, element in enumerate(tensor.values.ravel().tolist())
+        ]
+
+
+def describe(manifest: Manifest) -> dict[str, str]:
+    """Return what a manifest says that a caller may want to know."""
+    return {
+        "description": manifest.description,
+        "license": manifest.license,
+        "trained": "true" if manifest.trained else "false",
+        "precision": manifest.precision,
+    }
+
+
+def _text(index: int, element: bytes) -> Content:
+    try:
+        return Text(element.decode())
+    except UnicodeDecodeError as error:
+        raise InvalidItem("NOT_UTF8", f"item {index}: the text is not UTF-8: {error}") from error
+
+
+_CONTENT: dict[str, Callable[[int, bytes], Content]] = {
+    "text": _text,
+    "image": lambda _, element: EncodedImage(element),
+    "audio": lambda _, element: EncodedAudio(element),
+}
+
+
+async def _row(index: int, task: "asyncio.Task[Embedded]") -> Embedded:
+    try:
+        return await task
+    except ServingError as error:
+        error.message = f"item {index}: {error.message}"
+        raise
+
+
+def _stack(embedded: list[Embedded]) -> Array:
+    """Return the items' vectors as float32 [batch, ...]. Raises InvalidItem if shapes differ."""
+    items = [np.concatenate([vector.values for vector in item.vectors]) for item in embedded]
+    if len({item.shape for item in items}) > 1:
+        raise InvalidItem(
+            "SHAPES_DIFFER",
+            "without pooling the items have different numbers of vectors: send one a request",
+        )
+    return np.stack(items)
+
+
+def _sum_up(by_row: list[Timings], timings: Timings) -> None:
+    """Take a request's timings from the row that took longest, and the batches from all."""
+    slowest = max(
+        by_row, key=lambda row: (row.prepare_s or 0) + (row.queue_s or 0) + (row.compute_s or 0)
+    )
+    timings.prepare_s = slowest.prepare_s
+    timings.queue_s = slowest.queue_s
+    timings.compute_s = slowest.compute_s
+    timings.batch_size = slowest.batch_size
+    for row in by_row:
+        timings.batches |= row.batches

@@ -1,0 +1,39 @@
+"""What a model that answers tensor requests has, whatever is behind it."""
+
+from typing import Protocol
+
+from vecserve_server.engine.tensors import TensorSpec
+from vecserve_server.serving.request import Array, TensorRequest
+from vecserve_server.telemetry.statistics import Statistics
+from vecserve_server.telemetry.timings import Timings
+
+
+class ServedModel(Protocol):
+    """One version of something that tensor requests can name. Lives on one event loop.
+
+    `max_batch_size` is the rows a request may have, 0 where the first axis is
+    no batch; `optional_inputs` whether a request may leave inputs out;
+    `queue_delay_s` how long it may be held back for company; `instances` how
+    many batches may run at a time; `about` what else there is to say.
+    """
+
+    name: str
+    version: str
+    platform: str
+    backend: str
+    filename: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    max_batch_size: int
+    optional_inputs: bool
+    queue_delay_s: float
+    instances: int
+    about: dict[str, str]
+    statistics: Statistics
+
+    async def infer(self, request: TensorRequest, timings: Timings) -> tuple[int, dict[str, Array]]:
+        """Return how many rows a request had, and the outputs it wants; fill in `timings`.
+
+        BYTES outputs are object arrays of bytes. Raises ServingError.
+        """
+        ...

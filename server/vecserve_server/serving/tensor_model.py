@@ -1,0 +1,135 @@
+"""A graph served as it is: the tensors it takes in, the tensors it gives out."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from vecserve_server.engine.engine import Job
+from vecserve_server.engine.tensors import BYTES, TensorSpec
+from vecserve_server.errors import ComputeFailed, InvalidItem
+from vecserve_server.serving.budget import ByteBudget
+from vecserve_server.serving.graph import ServedGraph
+from vecserve_server.serving.request import Array, TensorRequest, check_inputs, check_names
+from vecserve_server.telemetry.statistics import Statistics
+from vecserve_server.telemetry.timings import Timings
+
+
+class TensorModel:
+    """A graph that answers tensor requests. A request's rows run together, never split.
+
+    `length_input` is the input whose axis 1 is a row's length, where there is
+    one; `max_length` bounds it.
+    """
+
+    platform = "onnxruntime_onnx"
+    backend = "onnxruntime"
+    optional_inputs = False
+
+    def __init__(
+        self,
+        name: str,
+        version: str,
+        graph: ServedGraph,
+        *,
+        filename: str,
+        about: dict[str, str],
+        max_batch_size: int,
+        queue_delay_s: float,
+        instances: int,
+        queue_bytes: int,
+        length_input: str | None = None,
+        max_length: int | None = None,
+    ) -> None:
+        self.name = name
+        self.version = version
+        self.filename = filename
+        self.about = about
+        self.inputs = graph.inputs
+        self.outputs = graph.outputs
+        self.max_batch_size = max_batch_size
+        self.queue_delay_s = queue_delay_s
+        self.instances = instances
+        self.statistics = Statistics()
+        self._graph = graph
+        self._length_input = length_input
+        self._max_length = max_length
+        self._budget = ByteBudget(queue_bytes)
+
+    async def infer(self, request: TensorRequest, timings: Timings) -> tuple[int, dict[str, Array]]:
+        """Run a request on the graph: ServedModel.infer.
+
+        Raises InvalidItem, QueueFull, DeadlineMissed, ComputeFailed.
+        """
+        rows = check_inputs(request.inputs, self.inputs, self.max_batch_size)
+        check_names(request.outputs, self.outputs, "output")
+        feeds = {spec.name: _feed(spec, request) for spec in self.inputs}
+        outputs = request.outputs or tuple(spec.name for spec in self.outputs)
+        size = sum(feed.nbytes for feed in feeds.values())
+        if not request.waits:
+            self._budget.refuse_if_full(size, self._graph.wait_s(request.job_options.caller))
+        job = Job(feeds, rows, self._positions(feeds), outputs)
+        with self._graph.unanswered(rows):
+            queued = time.perf_counter()
+            async with self._budget.hold(size):
+                outcome = await self._graph.run(job, request.job_options)
+        timings.queue_s = outcome.started_s - queued
+        timings.compute_s = outcome.ended_s - outcome.started_s
+        timings.batch_size = outcome.batch_rows
+        timings.batches = {outcome.started_s: outcome.batch_rows}
+        if isinstance(outcome.outputs, Exception):
+            raise ComputeFailed(
+                "COMPUTE_FAILED", f"the model failed on this request: {outcome.outputs}"
+            ) from outcome.outputs
+        return rows, {name: _to_bytes(values) for name, values in outcome.outputs.items()}
+
+    def _positions(self, feeds: dict[str, Array]) -> int:
+        if self._length_input is None:
+            return 1
+        length: int = feeds[self._length_input].shape[1]
+        if self._max_length is not None and length > self._max_length:
+            raise InvalidItem(
+                "TOO_LONG",
+                f"input {self._length_input!r} has {length} positions, the model takes "
+                f"{self._max_length}: cut the end off",
+            )
+        return max(length, 1)
+
+
+def length_input_of(inputs: Sequence[TensorSpec], mask: str | None) -> str | None:
+    """Return the input whose axis 1 is a row's length: the mask, or else the first of [-1, -1]."""
+    names = [
+        spec.name for spec in inputs if len(spec.shape) == 2 and not isinstance(spec.shape[1], int)
+    ]
+    if mask in names:
+        return mask
+    return names[0] if names else None
+
+
+def _feed(spec: TensorSpec, request: TensorRequest) -> Array:
+    """Return an input as ONNX Runtime wants it: strings as str."""
+    values = request.inputs[spec.name].values
+    if spec.datatype is not BYTES:
+        return values
+    strings = []
+    for index, element in enumerate(values.ravel().tolist()):
+        try:
+            strings.append(element.decode())
+        except UnicodeDecodeError as error:
+            raise InvalidItem(
+                "NOT_UTF8", f"element {index} of input {spec.name!r} is not UTF-8: {error}"
+            ) from error
+    return _objects(strings, values.shape)
+
+
+def _to_bytes(values: Array) -> Array:
+    if values.dtype != np.object_:
+        return values
+    return _objects([element.encode() for element in values.ravel().tolist()], values.shape)
+
+
+def _objects(elements: list[Any], shape: tuple[int, ...]) -> Array:
+    array = np.empty(len(elements), dtype=np.object_)
+    array[:] = elements
+    return array.reshape(shape)

@@ -1,0 +1,83 @@
+"""A server of plain ONNX files, and tritonclients."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from onnx import TensorProto
+from tritonclient.grpc import InferenceServerClient
+
+from tests.contract.oip.requests import MINILM
+from tests.process.oip.graphs import (
+    NUMBERS,
+    add,
+    identity,
+    mean_of_numbers,
+    mean_of_tokens,
+    rows_of_seven,
+    save,
+    softmax_of_rows,
+)
+from tests.support.server_process import ServerProcess
+
+# Long enough that requests sent together meet, on a busy machine too.
+DELAY = {"queue_delay_us": 200_000}
+
+
+@pytest.fixture(scope="session")
+def plain_repository(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Path:
+    folder = tmp_path_factory.mktemp("plain")
+    # A real transformer: batching tiny graphs saves nothing, so they may run alone.
+    for name in ("transformer", "one-by-one"):
+        (folder / name / "1").mkdir(parents=True)
+        (folder / name / "1" / "model.onnx").symlink_to(repository / MINILM / "1" / "text.onnx")
+    alone = {"max_batch_size": 1, "instances": 1}
+    (folder / "one-by-one" / "config.json").write_text(json.dumps(alone))
+    numbers = {name: kind for name, (kind, _) in NUMBERS.items()}
+    # For all versions, one level up.
+    (folder / "transformer" / "config.json").write_text(json.dumps(DELAY))
+    save(folder, "numbers", identity(numbers, ["batch", 2, 3]))
+    del numbers["FP16"]
+    save(folder, "contents", identity(numbers | {"BYTES": TensorProto.STRING}, ["batch", 3]))
+    save(folder, "strings", identity({"BYTES": TensorProto.STRING}, ["batch", 2]))
+    save(folder, "bfloat16", identity({"BF16": TensorProto.BFLOAT16}, ["batch", 3]))
+    save(folder, "masked", mean_of_tokens(masked=True), config=DELAY)
+    save(folder, "ignores-mask", mean_of_tokens(masked=False), config=DELAY)
+    cold = DELAY | {"warm_up": False}
+    save(folder, "ignores-mask-cold", mean_of_tokens(masked=False), config=cold)
+    named = mean_of_tokens(masked=True, mask="valid")
+    save(folder, "named-mask", named, config=DELAY | {"mask_input": "valid"})
+    save(folder, "no-mask", mean_of_tokens(masked=True), config=DELAY | {"mask_input": None})
+    save(folder, "unmasked", mean_of_numbers(), config=DELAY)
+    save(folder, "mixes-rows", softmax_of_rows(), config=DELAY)
+    save(folder, "picky", rows_of_seven())
+    save(folder, "picky-cold", rows_of_seven(), config={"warm_up": False})
+    save(folder, "fixed", add(1, [2, 3]))
+    save(folder, "small", add(1, ["batch", 3]), config={"max_batch_size": 4, "instances": 1})
+    save(folder, "alone", add(1, [None, 3]), config={"max_batch_size": 0, "warm_up": False})
+    for version in (1, 2, 10):
+        save(folder, "versions", add(version, [None, 3]), version=version)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def plain_server(plain_repository: Path) -> Iterator[ServerProcess]:
+    with ServerProcess(plain_repository) as process:
+        yield process
+        log = process.log
+    assert "Traceback" not in log
+
+
+@pytest.fixture
+def plain(plain_server: ServerProcess) -> Iterator[InferenceServerClient]:
+    """A client of the server of plain files."""
+    with InferenceServerClient(plain_server.address) as client:
+        yield client
+
+
+@pytest.fixture
+def client(server_address: str) -> Iterator[InferenceServerClient]:
+    """A client of the server of the four bundles."""
+    with InferenceServerClient(server_address) as client:
+        yield client

@@ -1,0 +1,183 @@
+"""Requests that do not fit: a precise code, and a sentence that says what to do."""
+
+import grpc
+import numpy as np
+import pytest
+from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedOutput, service_pb2
+from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
+
+from tests.contract.oip.requests import CLIP, MINILM, failure, inputs, outputs, strings
+from tests.support.server_process import ServerProcess
+
+X = np.zeros((1, 3), dtype=np.float32)
+IDS = np.ones((1, 4), dtype=np.int64)
+
+
+@pytest.mark.parametrize(
+    ("model", "feeds", "options", "code", "says"),
+    [
+        ("gpt", {"x": X}, {}, "NOT_FOUND", "no model 'gpt'; this server has: alone,"),
+        ("versions", {"x": X}, {"model_version": "3"}, "NOT_FOUND", "it has: 1, 2, 10"),
+        ("versions", {"x": X}, {"model_version": "x"}, "NOT_FOUND", "no version 'x'"),
+        ("small", {"z": X}, {}, "INVALID_ARGUMENT", "no input 'z'; the model has: x"),
+        ("small", {}, {}, "INVALID_ARGUMENT", "also needs input x"),
+        ("small", {"x": X, "w": X}, {}, "INVALID_ARGUMENT", "no input 'w'"),
+        ("small", {"x": IDS}, {}, "INVALID_ARGUMENT", "is INT64, the model takes FP32"),
+        ("small", {"x": X[0]}, {}, "INVALID_ARGUMENT", "shape [3], the model takes [batch, 3]"),
+        ("small", {"x": X[:, :2]}, {}, "INVALID_ARGUMENT", "shape [1, 2], the model takes"),
+        ("small", {"x": X[:0]}, {}, "INVALID_ARGUMENT", "no rows"),
+        ("small", {"x": X.repeat(5, 0)}, {}, "INVALID_ARGUMENT", "5 rows, the model takes 4"),
+        ("fixed", {"x": X}, {}, "INVALID_ARGUMENT", "shape [1, 3], the model takes [2, 3]"),
+        (
+            "masked",
+            {"input_ids": IDS, "attention_mask": IDS[:, :3]},
+            {},
+            "INVALID_ARGUMENT",
+            "axis 'sequence' is 4 in input 'input_ids' and 3 in 'attention_mask'",
+        ),
+        (
+            "masked",
+            {"input_ids": IDS * 1000, "attention_mask": IDS},
+            {},
+            "INTERNAL",
+            "the model failed on this request",
+        ),
+        (
+            "small",
+            {"x": X},
+            {"outputs": outputs("z")},
+            "INVALID_ARGUMENT",
+            "no output 'z'; the model has: y",
+        ),
+        ("small", {"x": X}, {"outputs": outputs("y", "y")}, "INVALID_ARGUMENT", "name each once"),
+        (
+            "small",
+            {"x": X},
+            {"outputs": [InferRequestedOutput("y", class_count=3)]},
+            "INVALID_ARGUMENT",
+            "ranks no classes",
+        ),
+        ("small", {"x": X}, {"sequence_id": 5}, "INVALID_ARGUMENT", "'sequence_id'"),
+        ("small", {"x": X}, {"parameters": {"pooling": "x"}}, "INVALID_ARGUMENT", "there are:"),
+        ("masked", {"input_ids": IDS, "attention_mask": IDS}, {"timeout": 1}, "DEADLINE_", ""),
+        ("strings", {"x_BYTES": strings(b"a", b"\xff", shape=(1, 2))}, {}, "INVALID", "UTF-8"),
+    ],
+)
+def test_what_does_not_fit_is_refused(
+    plain: InferenceServerClient,
+    model: str,
+    feeds: dict[str, np.ndarray],
+    options: dict[str, object],
+    code: str,
+    says: str,
+) -> None:
+    got, message = failure(plain.infer, model, inputs(**feeds), **options)
+    assert got.startswith(code), message
+    assert says in message
+
+
+@pytest.mark.parametrize(
+    ("model", "feeds", "says"),
+    [
+        (MINILM, {"image": strings(b"x")}, "no input 'image'; the model has: text"),
+        (MINILM, {"text": strings(b"\xff")}, "item 0: the text is not UTF-8"),
+        (MINILM, {"text": IDS}, "is INT64, the model takes BYTES"),
+        (MINILM, {"text": strings(b"a", b"b", shape=(1, 2))}, "the model takes [-1, 1] or [-1]"),
+        (CLIP, {"text": strings(b"a"), "image": strings(b"a")}, "send one of text, image"),
+        (CLIP, {}, "has 0 inputs"),
+        (
+            f"{MINILM}.text",
+            {"input_ids": np.ones((1, 257), np.int64), "attention_mask": np.ones((1, 257), int)},
+            "257 positions, the model takes 256",
+        ),
+        (
+            f"{MINILM}.text",
+            {"input_ids": np.ones((129, 1), np.int64), "attention_mask": np.ones((129, 1), int)},
+            "129 rows, the model takes 128",
+        ),
+    ],
+)
+def test_what_does_not_fit_a_bundle_is_refused(
+    client: InferenceServerClient, model: str, feeds: dict[str, np.ndarray], says: str
+) -> None:
+    code, message = failure(client.infer, model, inputs(**feeds))
+    assert code == "INVALID_ARGUMENT"
+    assert says in message
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"raw": [b"12345678901"]}, "takes 12 bytes, it has 11"),
+        ({"raw": [b"", b""]}, "1 inputs are not in shared memory"),
+        ({"shape": [1, -3]}, "no axis below 0"),
+        ({"shape": [2**62, 0, 3]}, "x"),
+        ({"datatype": "FP12"}, "is 'FP12'; there are: BOOL"),
+        ({"contents": {"fp32_contents": [1, 2]}}, "3 elements, 2 were sent"),
+        ({"contents": {"int_contents": [1, 2, 3]}}, "goes in fp32_contents, not in int_contents"),
+        ({"datatype": "INT8", "contents": {"int_contents": [1, 2, 300]}}, "from -128 to 127"),
+        (
+            {"datatype": "BYTES", "shape": [1], "raw": [b"\xff\0\0\0x"]},
+            "element 0 ends 254 bytes after",
+        ),
+        ({"datatype": "BYTES", "shape": [1], "raw": [b"\1\0"]}, "4 little-endian bytes"),
+        ({"raw": [bytes(12)], "contents": {"fp32_contents": [1, 2, 3]}}, "send one of them"),
+        ({"raw": [], "contents": {}}, "3 elements, 0 were sent"),
+    ],
+)
+def test_tensors_that_are_broken_are_refused(
+    plain_server: ServerProcess, change: dict[str, object], says: str
+) -> None:
+    request = service_pb2.ModelInferRequest(model_name="small")
+    tensor = request.inputs.add(name="x", datatype=change.get("datatype", "FP32"))
+    tensor.shape.extend(change.get("shape", [1, 3]))
+    if "contents" in change:
+        tensor.contents.CopyFrom(service_pb2.InferTensorContents(**change["contents"]))
+        tensor.contents.SetInParent()
+    request.raw_input_contents.extend(change.get("raw", [] if "contents" in change else [b""]))
+    with grpc.insecure_channel(plain_server.address) as channel:
+        code, message = failure(GRPCInferenceServiceStub(channel).ModelInfer, request)
+    assert code == "INVALID_ARGUMENT"
+    assert says in message
+
+
+def test_malformed_protobuf(plain_server: ServerProcess) -> None:
+    garbage = b"\xff\xff\xff\xff garbage"
+    service = service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"]
+    with grpc.insecure_channel(plain_server.address) as channel:
+        for method in service.methods:
+            path = f"/{service.full_name}/{method.name}"
+            if method.name == "ModelStreamInfer":
+                code, message = failure(
+                    lambda p: list(channel.stream_stream(p)(iter([garbage]))), path
+                )
+            else:
+                code, message = failure(channel.unary_unary(path), garbage)
+            assert code == "INVALID_ARGUMENT", method.name
+            assert method.input_type.full_name in message
+
+
+def test_inputs_that_come_twice(plain: InferenceServerClient) -> None:
+    (x,) = inputs(x=X)
+    (again,) = inputs(x=X)
+    assert isinstance(x, InferInput)
+    code, message = failure(plain.infer, "small", [x, again])
+    assert (code, "twice" in message) == ("INVALID_ARGUMENT", True)
+
+
+def test_features_that_are_off(plain: InferenceServerClient) -> None:
+    """Codes and words are those of a Triton that was built without them."""
+    for call in (plain.get_trace_settings, plain.update_trace_settings):
+        assert failure(call) == ("UNAVAILABLE", "the server does not support tracing")
+    for call in (plain.get_log_settings, lambda: plain.update_log_settings({"log_info": True})):
+        code, message = failure(call)
+        assert code == "UNAVAILABLE"
+        assert message.startswith("the server does not support dynamic logging")
+    code, message = failure(plain.register_cuda_shared_memory, "a", b"", 0, 8)
+    assert code == "INVALID_ARGUMENT"
+    assert message.startswith(
+        "failed to register CUDA shared memory region: 'a', GPUs not supported"
+    )
+    assert not plain.get_cuda_shared_memory_status().regions
+    assert failure(plain.get_cuda_shared_memory_status, "a")[0] == "NOT_FOUND"
+    plain.unregister_cuda_shared_memory()

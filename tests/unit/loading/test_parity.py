@@ -1,0 +1,61 @@
+"""What holds another provider to fp32: the same graph passes, a wrong one is refused."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from vecserve_server.engine.engine import Engine
+from vecserve_server.engine.padding import GraphSpec
+from vecserve_server.engine.session import GraphError, Session
+from vecserve_server.loading.parity import check_parity, probe_jobs
+from vecserve_server.modalities.build import build_pipeline
+from vecserve_server.modalities.content import Limits
+from vecserve_server.repository.bundle import Bundle, read_bundle
+from vecserve_server.repository.manifest import Tower
+
+
+def engine_of(graph: Path, tower: Tower, cache: Path) -> Engine:
+    session = Session(graph, graph.parent.name, cores=1, cache=cache)
+    return Engine(session, GraphSpec.of_tower(tower))
+
+
+def bundle_of(repository: Path, name: str) -> Bundle:
+    return read_bundle(repository / name / "1")
+
+
+@pytest.mark.parametrize("name", ["all-MiniLM-L6-v2", "resnet-50", "whisper-base"])
+def test_same_graph_passes(name: str, repository: Path, tmp_path: Path) -> None:
+    bundle = bundle_of(repository, name)
+    tower = bundle.manifest.towers[0]
+    engine = engine_of(bundle.folder / tower.graph, tower, tmp_path)
+    jobs = probe_jobs(tower, build_pipeline(tower, bundle.folder, Limits()))
+    assert check_parity(engine, engine, jobs, name, "cpu") == pytest.approx(1.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("wrong", [0.0, np.nan])
+def test_graph_that_computes_something_else_is_refused(
+    wrong: float, repository: Path, tmp_path: Path
+) -> None:
+    bundle = bundle_of(repository, "all-MiniLM-L6-v2")
+    tower = bundle.manifest.towers[0]
+    graph = bundle.folder / tower.graph
+    model = onnx.load(graph)
+    matrix = next(tensor for tensor in model.graph.initializer if list(tensor.dims) == [384, 384])
+    matrix.CopyFrom(
+        numpy_helper.from_array(numpy_helper.to_array(matrix) * np.float32(wrong), matrix.name)
+    )
+    (tmp_path / "changed").mkdir()
+    changed = tmp_path / "changed" / "text.onnx"
+    onnx.save(model, changed)
+    jobs = probe_jobs(tower, build_pipeline(tower, bundle.folder, Limits()))
+    with pytest.raises(GraphError, match="start with --provider all-MiniLM-L6-v2=cpu"):
+        check_parity(
+            engine_of(changed, tower, tmp_path / "cache"),
+            engine_of(graph, tower, tmp_path / "cache"),
+            jobs,
+            "all-MiniLM-L6-v2",
+            "openvino",
+        )
