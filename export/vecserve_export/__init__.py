@@ -1,1 +1,1 @@
-"""Turns pretrained PyTorch models into verified ONNX bundles for vecserve-server."""
+"""Exporter of pretrained PyTorch models to verified ONNX bundles for vecserve-server."""

@@ -1,4 +1,4 @@
-"""Bundles on disk: found, or written whole."""
+"""Bundles on disk: lookup, and atomic writing."""
 
 import contextlib
 import os
@@ -20,7 +20,7 @@ def bundle_folder(repository: Path, name: str) -> Path:
 
 
 def find(repository: Path, name: str) -> Manifest | None:
-    """Return the manifest of a bundle that is there and whole, else None."""
+    """Return the manifest of a bundle whose files are all there and unchanged, else None."""
     folder = bundle_folder(repository, name)
     try:
         manifest = Manifest.model_validate_json((folder / MANIFEST_FILE).read_bytes())
@@ -37,7 +37,7 @@ def size_bytes(repository: Path, name: str) -> int:
 
 @contextlib.contextmanager
 def staging(repository: Path, name: str) -> Iterator[Path]:
-    """Give an empty folder to write a bundle to; it becomes the bundle at the end.
+    """Yield an empty folder to write a bundle to; it becomes the bundle at the end.
 
     The folder's name starts with a dot, which no bundle's does, and is renamed
     as the last thing: a bundle is there whole or not at all. If the block

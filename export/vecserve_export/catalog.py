@@ -1,13 +1,31 @@
-"""The models known by name: where their weights are, and how they are built."""
+"""Catalog of the models known by name: their weights' sources and architectures.
+
+Needs the standard library only, so that the command can list it on any install.
+"""
 
 from dataclasses import dataclass
 from typing import Any
 
-from vecserve_export.packages import PackagedFile, PackagedFiles
-
 CLIP_MERGES = "bpe_simple_vocab_16e6.txt.gz"
 
 _APACHE, _MIT = "Apache-2.0", "MIT"
+
+
+@dataclass(frozen=True, slots=True)
+class PackagedFile:
+    """A file, made by joining `parts`, which are paths inside the wheels."""
+
+    name: str
+    parts: tuple[str, ...]
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class PackagedFiles:
+    """Files of one or more packages, each pinned as `name==version`."""
+
+    requirements: tuple[str, ...]
+    files: tuple[PackagedFile, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""A pretrained model on disk, in Hugging Face's layout, before it is read."""
+"""Pretrained checkpoint on disk, in Hugging Face's layout."""
 
 import json
 from dataclasses import dataclass
@@ -16,7 +16,6 @@ class Checkpoint:
     `license` is that of the weights, an SPDX identifier where there is one.
     """
 
-    name: str
     folder: Path
     source: Source
     license: str

@@ -1,22 +1,22 @@
-"""Everything that can go wrong with an export, in one tree.
+"""Exceptions of an export.
 
 ExportError
-├── WeightsUnavailable   no source has the weights: see what was tried
-├── Unsupported          this checkpoint needs something we do not build
-└── ParityFailed         the graph does not compute what PyTorch does
+├── WeightsUnavailable   no source has the weights; the message lists those tried
+├── Unsupported          the checkpoint needs something that is not built
+└── ParityFailed         the graph differs from PyTorch or breaks its contract
 """
 
 
 class ExportError(Exception):
-    """An export cannot be done; the message says why and what to do."""
+    """An export failed; the message says why and what to do."""
 
 
 class WeightsUnavailable(ExportError):
-    """No source could give the weights."""
+    """No source has the weights."""
 
 
 class Unsupported(ExportError):
-    """The checkpoint has a setting that would be ignored if we went on."""
+    """The checkpoint has a setting that the export would ignore."""
 
 
 class ParityFailed(ExportError):

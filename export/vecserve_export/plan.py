@@ -1,4 +1,4 @@
-"""What a model family hands to the exporter: graphs to trace, and their proof."""
+"""Export plan: the graphs of a bundle, and the inputs and outputs to verify them by."""
 
 from dataclasses import dataclass, field
 
@@ -14,7 +14,7 @@ Axes = dict[str, dict[int, str]]
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One real input and what the reference model makes of it.
+    """One real input and the reference model's outputs for it.
 
     `feeds` has the graph's inputs by name, `expected` one array an output in
     the tower's order, computed by the unconverted PyTorch model.
@@ -31,13 +31,15 @@ class TowerPlan:
 
     `module` takes the inputs in the order of the cases' feeds and returns one
     tensor an output of `tower`. `axes` names the dynamic axes of every input
-    and output.
+    and output. `fp32_modules` names the attributes of `module` that an fp16 graph
+    computes in float32.
     """
 
     tower: Tower
     module: torch.nn.Module
     axes: Axes
     cases: tuple[Case, ...]
+    fp32_modules: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

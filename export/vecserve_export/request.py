@@ -1,4 +1,4 @@
-"""What was asked for. Needs no torch, so that `list` and what is there already are quick."""
+"""Export request: the model, the sources of its weights, the precision."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ MIN_OPSET, DEFAULT_OPSET, MAX_OPSET = 17, 17, 20
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Which model, and where its weights may come from.
+    """The model to export, and where its weights may come from.
 
     `model` is a name of the catalog, a hub id (owner/name) or a folder; a name
     of the catalog wins over a folder of that name. `source` is hub, packages,

@@ -1,4 +1,4 @@
-"""Real sentences, photos and speech, shipped to prove each graph on.
+"""Sample inputs for verification: real sentences, photos and speech.
 
 `samples/README.md` says where they come from.
 """

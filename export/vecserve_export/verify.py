@@ -1,4 +1,4 @@
-"""Proof that a graph keeps its contract and computes what PyTorch computes."""
+"""Verification of a graph: names and shapes by its contract, outputs by PyTorch's."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -81,7 +81,7 @@ TOLERANCES = {
 # What other neighbours may change in a vector, relative to the output's scale,
 # where the batch keeps its shape: the arithmetic stays the same to the last bit,
 # so that no precision's rounding hides an influence. 0.0 measured.
-MAX_COMPANY_ERROR = 1e-5
+MAX_OTHER_NEIGHBOURS_ERROR = 1e-5
 
 Axis = str | int
 _BATCH = "batch"
@@ -97,7 +97,7 @@ class Difference:
     mean_cosine: float
 
     def within(self, tolerance: Tolerance, *, pooled: bool) -> bool:
-        """Whether all that is asked for holds. A NaN does not."""
+        """Whether all that the tolerance asks for holds. A NaN does not."""
         floor = tolerance.min_cosine if pooled else tolerance.min_position_cosine
         return (
             (tolerance.max_abs_error is None or self.max_abs_error <= tolerance.max_abs_error)
@@ -142,7 +142,7 @@ def verify(plan: TowerPlan, graph: Path, dimensions: int, tolerance: Tolerance) 
                 raise ParityFailed(f"{case.name}: {name} has shape {actual.shape}")
             pooled = output.pooling is not Pooling.NONE
             if not pooled and _MASK in case.feeds:
-                # What padding gives is cut off, and means nothing.
+                # Outputs at padding are cut off: they are meaningless.
                 real = case.feeds[_MASK].astype(bool)
                 actual, expected = actual[real], expected[real]
             difference = compare(actual, expected)
@@ -155,14 +155,14 @@ def verify(plan: TowerPlan, graph: Path, dimensions: int, tolerance: Tolerance) 
         if not error <= tolerance.max_neighbour_error:
             failures.append(f"  {case.name}: sharing a batch changes a vector by {error:.2g}")
         error = _change(plan.tower, session, case.feeds, together, _among_copies)
-        if not error <= MAX_COMPANY_ERROR:
+        if not error <= MAX_OTHER_NEIGHBOURS_ERROR:
             failures.append(f"  {case.name}: other neighbours change a vector by {error:.2g}")
     if failures:
         raise ParityFailed(
             "\n".join(
                 [
                     f"{plan.tower.graph} is too far from PyTorch or from itself in another batch "
-                    f"(allowed: {tolerance}, by other neighbours {MAX_COMPANY_ERROR}); "
+                    f"(allowed: {tolerance}, by other neighbours {MAX_OTHER_NEIGHBOURS_ERROR}); "
                     "nothing was written:",
                     *failures,
                 ]

@@ -1,4 +1,4 @@
-"""Where weights come from: a folder, the hub, packages, random numbers."""
+"""Sources of weights: a folder, the hub, packages, seeded random numbers."""
 
 import hashlib
 import shutil
@@ -41,19 +41,19 @@ def obtain(request: Request, scratch: Path) -> Checkpoint:
             tried.append(f"  {source}: {error}")
     advice = "Name a folder that holds a checkpoint (--source PATH)"
     if HUB in request.order:
-        advice += ", or go online"
+        advice += ", or connect to the network"
     if request.known and UNTRAINED not in request.order:
-        advice += ", or take the architecture with random weights (--untrained)"
+        advice += ", or export the architecture with random weights (--untrained)"
     raise WeightsUnavailable("\n".join([f"no weights for {request.model}:", *tried, f"{advice}."]))
 
 
 def _from_folder(request: Request, folder: Path) -> Checkpoint:
     if not folder.is_dir():
         raise WeightsUnavailable(
-            f"{folder} is no folder; --source takes {', '.join(_SOURCES)} or a checkpoint's folder"
+            f"{folder} is not a folder; --source takes {', '.join(_SOURCES)} or the folder "
+            "of a checkpoint"
         )
     return Checkpoint(
-        name=request.name,
         folder=folder,
         source=Source(kind="path", location=str(folder), revision=_weights_sha256(folder)),
         license=_license(request, folder),
@@ -68,14 +68,13 @@ def _from_hub(request: Request, scratch: Path) -> Checkpoint:
         if not _weight_files(folder):
             folder = Path(snapshot_download(hub_id, allow_patterns=_SETTINGS_FILES + _PICKLED))
     except HFValidationError as error:
-        raise WeightsUnavailable(f"{hub_id} is no folder, known name or hub id") from error
+        raise WeightsUnavailable(f"{hub_id} is not a folder, a known name or a hub id") from error
     except (HfHubHTTPError, OSError) as error:
         reason = str(error).strip().partition("\n")[0]
-        raise WeightsUnavailable(f"{hub_id} cannot be had: {reason}") from error
+        raise WeightsUnavailable(f"{hub_id} cannot be downloaded: {reason}") from error
     if not _weight_files(folder):
         raise WeightsUnavailable(f"{hub_id} has no PyTorch weights")
     return Checkpoint(
-        name=request.name,
         folder=folder,
         # A snapshot's folder is named after its commit.
         source=Source(kind="hub", location=hub_id, revision=folder.name),
@@ -90,7 +89,6 @@ def _from_packages(request: Request, scratch: Path) -> Checkpoint:
     wanted = request.known.packages
     names, versions = zip(*(item.split("==") for item in wanted.requirements), strict=True)
     return Checkpoint(
-        name=request.name,
         folder=packages.fetch(wanted, request.cache),
         source=Source(kind="packages", location=", ".join(names), revision=", ".join(versions)),
         license=request.known.license,
@@ -110,7 +108,6 @@ def _untrained(request: Request, scratch: Path) -> Checkpoint:
         torch.manual_seed(_SEED)
         FAMILIES[known.family].write_untrained(known.settings, scratch)
     return Checkpoint(
-        name=request.name,
         folder=scratch,
         source=Source(
             kind="untrained",
@@ -138,7 +135,7 @@ def _weights_sha256(folder: Path) -> str:
 
 
 def _license(request: Request, folder: Path) -> str:
-    """Return the catalog's word, or that of the model card in the folder."""
+    """Return the licence of the catalog, or of the model card in the folder."""
     if request.known:
         return request.known.license
     card = folder / "README.md"

@@ -1,4 +1,4 @@
-"""The settings of known models make the models they name."""
+"""Catalog settings against the published sizes of the models."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Whisper out of CTranslate2's files, which CTranslate2 itself writes here."""
+"""Whisper encoders read from files that CTranslate2 writes."""
 
 import struct
 from pathlib import Path

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer
 from transformers import (
     AutoTokenizer,
@@ -22,14 +24,19 @@ from transformers import (
 
 from tests.export.conftest import Command
 from vecserve_export import samples
+from vecserve_export.checkpoint import Checkpoint
+from vecserve_export.families import registry
 from vecserve_export.graph import optimize
+from vecserve_export.plan import Case, Plan, TowerPlan
 from vecserve_server.repository.manifest import (
     MANIFEST_FILE,
     AudioInput,
     ImageInput,
     Manifest,
+    Output,
     Pooling,
     TextInput,
+    Tower,
     sha256_of,
 )
 
@@ -65,7 +72,7 @@ def checkpoint(request: pytest.FixtureRequest, checkpoints: Path, tmp_path: Path
         ("tiny-whisper", 64, ["audio.onnx"]),
     ],
 )
-def test_bundle_says_what_it_is(
+def test_manifest_describes_the_bundle(
     name: str,
     dimensions: int,
     graphs: list[str],
@@ -367,3 +374,48 @@ def test_weights_too_large_for_a_graph_have_a_file_of_their_own(
     assert set(manifest_of(folder).files) == {"image.onnx", "image.onnx.data"}
     outputs = run_graph(folder / "image.onnx", {"pixels": samples.photos(64, 64)})
     assert outputs["pooled"].shape == (3, 24)
+
+
+class MeanColour(torch.nn.Module):
+    """An image model of its own kind: the mean of each colour, times three weights."""
+
+    def __init__(self, weights: np.ndarray[Any, np.dtype[np.float32]]) -> None:
+        super().__init__()
+        self.weights = torch.nn.Parameter(torch.from_numpy(weights))
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return pixels.float().mean((1, 2)) * self.weights
+
+
+def plan_mean_colour(checkpoint: Checkpoint) -> Plan:
+    weights = load_file(checkpoint.folder / "model.safetensors")["weights"]
+    pixels = samples.photos(8, 8)
+    expected = (pixels.astype(np.float32).mean((1, 2)) * weights,)
+    tower = Tower(
+        graph="image.onnx",
+        input=ImageInput(resize_shortest_edge=8, resample="bilinear", crop_height=8, crop_width=8),
+        outputs=(Output(name="colour", pooling=Pooling.MEAN, normalized=False),),
+        max_batch_rows=4,
+        max_batch_positions=4,
+    )
+    axes = {"pixels": {0: "batch"}, "colour": {0: "batch"}}
+    case = Case("3 photos", {"pixels": pixels}, expected)
+    return Plan("Mean colour", 3, (TowerPlan(tower, MeanColour(weights), axes, (case,)),))
+
+
+def test_family_is_one_module_and_one_entry(
+    command: Command, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(registry.FAMILIES, "mean-colour", SimpleNamespace(plan=plan_mean_colour))
+    checkpoint = tmp_path / "colour"
+    checkpoint.mkdir()
+    (checkpoint / "config.json").write_text('{"model_type": "mean-colour"}')
+    weights = np.array([1.0, -2.0, 0.5], np.float32)
+    save_file({"weights": weights}, checkpoint / "model.safetensors")
+    result = command(checkpoint)
+    assert result.exit_code == 0, result.output
+    bundle = repository / "colour" / "1"
+    assert manifest_of(bundle).dimensions == 3
+    pixels = np.full((2, 8, 8, 3), 100, np.uint8)
+    outputs = run_graph(bundle / "image.onnx", {"pixels": pixels})
+    np.testing.assert_allclose(outputs["colour"], [[100.0, -200.0, 50.0]] * 2)

@@ -1,4 +1,4 @@
-"""--precision fp16: which parts are, and what its verification sees."""
+"""--precision fp16: which parts of a graph are converted, and how it is verified."""
 
 import shutil
 from pathlib import Path
@@ -14,7 +14,7 @@ from tests.export.conftest import Command
 from tests.export.test_precisions import manifest_of
 from vecserve_export import samples
 from vecserve_export.graph import optimize
-from vecserve_export.graph.fp16_emulation import round_as_fp16
+from vecserve_export.graph.fp16_emulation import emulate_fp16
 
 IN_FP16 = ("LayerNormalization", "Softmax", "Erf", "Gelu", "Sigmoid", "MaxPool")
 IN_FP32 = ("ReduceSum", "ReduceL2", "GlobalAveragePool", "Log")
@@ -110,7 +110,7 @@ def test_every_operator_rounds(tmp_path: Path) -> None:
     onnx.save(
         helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), source
     )
-    round_as_fp16(source, target)
+    emulate_fp16(source, target)
     x = np.linspace(1, 9e4, 1000, dtype=np.float32)
     session = onnxruntime.InferenceSession(target, providers=["CPUExecutionProvider"])
     (y,) = session.run(None, {"x": x})

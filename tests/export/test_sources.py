@@ -1,4 +1,4 @@
-"""Which source the weights come from, and what is said where none has them."""
+"""Sources of weights: their order, and the error if none has them."""
 
 import dataclasses
 import shutil
@@ -11,8 +11,7 @@ from tests.export.conftest import Command, write_clip_merges
 from tests.export.test_families import manifest_of
 from tests.export.test_packages import make_wheel
 from vecserve_export import catalog, weights
-from vecserve_export.catalog import CLIP_MERGES, KnownModel
-from vecserve_export.packages import PackagedFile, PackagedFiles
+from vecserve_export.catalog import CLIP_MERGES, KnownModel, PackagedFile, PackagedFiles
 from vecserve_server.repository.manifest import sha256_of
 
 RESNET = KnownModel(
@@ -102,10 +101,10 @@ def test_nothing_untrained_unless_asked(
     assert result.exit_code == 1
     assert result.stderr.splitlines()[-4:] == [
         "tiny: failed: no weights for tiny:",
-        "  hub: someone/tiny cannot be had: no network in tests",
+        "  hub: someone/tiny cannot be downloaded: no network in tests",
         "  packages: no package is known to hold tiny",
-        "Name a folder that holds a checkpoint (--source PATH), or go online, or take the "
-        "architecture with random weights (--untrained).",
+        "Name a folder that holds a checkpoint (--source PATH), or connect to the network, or "
+        "export the architecture with random weights (--untrained).",
     ]
     assert not repository.exists()
 
@@ -194,7 +193,7 @@ def test_pickled_weights_are_fetched_where_there_are_no_others(
     [
         (("no-such-model",), "no weights for no-such-model"),
         (("no-such-model", "--untrained"), "its architecture is not known"),
-        (("tiny", "--source", "no/such/folder"), "no/such/folder is no folder"),
+        (("tiny", "--source", "no/such/folder"), "no/such/folder is not a folder"),
         (("not a name",), "cannot be a bundle's name"),
     ],
 )

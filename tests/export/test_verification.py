@@ -1,4 +1,4 @@
-"""A graph that is not what it should be is never written."""
+"""Verification: a graph that differs from PyTorch is not written."""
 
 from pathlib import Path
 

@@ -1,6 +1,6 @@
 """BERT sentence encoders, as sentence-transformers builds them.
 
-What comes out follows modules.json and 1_Pooling/config.json
+The outputs follow modules.json and 1_Pooling/config.json
 (https://www.sbert.net/docs/package_reference/sentence_transformer/models.html):
 a mean or CLS pooling, then unit length or not. A plain BERT without them is
 mean-pooled, as sentence-transformers does.

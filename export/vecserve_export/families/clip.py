@@ -1,4 +1,4 @@
-"""CLIP: a text and an image tower whose vectors share one space."""
+"""CLIP encoders: a text and an image tower whose vectors share one space."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""Reads Whisper encoders from CTranslate2's model.bin.
+"""CTranslate2's model.bin: the file format, and Whisper encoders read from it.
 
 The format is that of CTranslate2's converter (ctranslate2.specs.model_spec,
 binary version 6): little-endian; u32 version; string spec name; u32 spec
@@ -42,7 +42,7 @@ def read_arrays(path: Path, prefix: str) -> Arrays:
                 if array is not None:
                     arrays[name] = array
         except (struct.error, UnicodeDecodeError, ValueError) as error:
-            raise Unsupported(f"{path} is no CTranslate2 file, or cut short: {error}") from error
+            raise Unsupported(f"{path} is not CTranslate2, or is cut short: {error}") from error
     return arrays
 
 

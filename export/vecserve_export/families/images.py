@@ -1,4 +1,4 @@
-"""How a checkpoint wants its images: read from preprocessor_config.json."""
+"""Image preprocessing of a checkpoint, from its preprocessor_config.json."""
 
 from dataclasses import dataclass
 from typing import Any, Literal, cast
@@ -53,7 +53,7 @@ class PixelsToValues(torch.nn.Module):
 def clip_preprocessing(config: dict[str, Any]) -> Preprocessing:
     """Read a CLIPImageProcessor's settings: resize the shortest edge, crop the centre.
 
-    Raises Unsupported for a setting we do not build.
+    Raises Unsupported for a setting that is not built.
     """
     _require(config, {"do_resize": True, "do_center_crop": True})
     size, crop = config.get("size", 224), config.get("crop_size", 224)
@@ -69,7 +69,7 @@ def clip_preprocessing(config: dict[str, Any]) -> Preprocessing:
 def convnext_preprocessing(config: dict[str, Any]) -> Preprocessing:
     """Read a ConvNextImageProcessor's settings: a centre crop of `crop_pct` of the image.
 
-    Raises Unsupported for a setting we do not build.
+    Raises Unsupported for a setting that is not built.
     """
     _require(config, {"do_resize": True, "do_center_crop": None})
     size = config.get("size", 224)

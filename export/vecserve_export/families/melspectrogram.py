@@ -31,9 +31,9 @@ class LogMelSpectrogram(torch.nn.Module):
         self.size, self.hop = size, extractor.hop_length
         time = torch.arange(size, dtype=torch.float64)
         # Frequency 0 and size/2 included; the angle is reduced before the cosine for accuracy.
-        turns = torch.outer(torch.arange(size // 2 + 1, dtype=torch.float64), time) % size / size
+        cycles = torch.outer(torch.arange(size // 2 + 1, dtype=torch.float64), time) % size / size
         window = torch.hann_window(size, periodic=True, dtype=torch.float64)
-        basis = torch.cat([torch.cos(2 * math.pi * turns), torch.sin(2 * math.pi * turns)])
+        basis = torch.cat([torch.cos(2 * math.pi * cycles), torch.sin(2 * math.pi * cycles)])
         self.register_buffer("basis", (basis * window).float().unsqueeze(1))
         # The filters are a convolution of width 1: [mels, frequencies, 1].
         filters = torch.from_numpy(extractor.mel_filters.T).float().unsqueeze(-1)

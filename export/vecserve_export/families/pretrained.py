@@ -1,4 +1,4 @@
-"""Models of transformers, read without noise and without silent gaps."""
+"""Loading of transformers models: every weight present, nothing printed."""
 
 import contextlib
 from collections.abc import Iterator

@@ -1,9 +1,11 @@
-"""The model families. To add one: a module with the two functions, and a line here."""
+"""Registry of the model families, by config.json's model_type.
 
-from collections.abc import Callable
-from dataclasses import dataclass
+To add a family: a module beside this one with the two functions of `Family`,
+and its entry in FAMILIES.
+"""
+
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from vecserve_export.checkpoint import Checkpoint
 from vecserve_export.errors import Unsupported
@@ -12,24 +14,25 @@ from vecserve_export.families.ctranslate2_format import MODEL_FILE
 from vecserve_export.plan import Plan
 
 
-@dataclass(frozen=True, slots=True)
-class Family:
-    """One kind of model.
+class Family(Protocol):
+    """The functions of a family's module."""
 
-    `plan` reads a checkpoint, `write_untrained` makes one with random weights
-    from a catalog entry's settings.
-    """
+    def plan(self, checkpoint: Checkpoint) -> Plan:
+        """Read a checkpoint and plan its bundle. Raises Unsupported."""
 
-    plan: Callable[[Checkpoint], Plan]
-    write_untrained: Callable[[dict[str, Any], Path], None]
+    def write_untrained(self, config: dict[str, Any], folder: Path) -> None:
+        """Write a checkpoint with random weights from a catalog entry's settings.
+
+        `folder` holds the entry's assets. The random numbers come from
+        PyTorch's global generator, which the caller has seeded.
+        """
 
 
-# By config.json's model_type.
-FAMILIES = {
-    "bert": Family(bert.plan, bert.write_untrained),
-    "clip": Family(clip.plan, clip.write_untrained),
-    "resnet": Family(resnet.plan, resnet.write_untrained),
-    "whisper": Family(whisper.plan, whisper.write_untrained),
+FAMILIES: dict[str, Family] = {
+    "bert": bert,
+    "clip": clip,
+    "resnet": resnet,
+    "whisper": whisper,
 }
 
 

@@ -1,4 +1,4 @@
-"""The tokenizer of a checkpoint, as the server gets it."""
+"""Tokenizer of a checkpoint, and token ids of the sample texts."""
 
 from collections.abc import Sequence
 
@@ -52,7 +52,7 @@ def tokenize(tokenizer: Tokenizer, texts: Sequence[str], max_tokens: int, pad_id
 
 
 def sample_feeds(tokenizer: Tokenizer, max_tokens: int, pad_id: int) -> dict[str, Feeds]:
-    """Return feeds to prove a text graph on, by name: two batch sizes, two lengths each."""
+    """Return feeds to verify a text graph on, by name: two batch sizes, two lengths each."""
     short, long = samples.sentences(), samples.long_text()
     batches = [short[:4], short[:1], [long], [short[1], long, short[-1], short[6]]]
     feeds = [tokenize(tokenizer, texts, max_tokens, pad_id) for texts in batches]

@@ -1,10 +1,9 @@
-"""fp16 graphs, for GPUs: half the weights' memory, and products that tensor cores compute.
+"""Conversion of an ONNX graph to fp16, for GPUs: half the weights' memory, tensor core products.
 
 The conversion is ONNX Runtime's own (onnxruntime.transformers). Inputs and
 outputs keep their types. Two parts stay fp32:
 
-- The log-mel spectrogram. Its floor, 1e-10, is far under fp16's smallest
-  number: a position of whisper-base then has a cosine of 0.1 to what it should be.
+- What the plan names in `fp32_modules`, such as Whisper's log-mel spectrogram.
 - What follows the last weights: pooling and unit length. The vectors are float32
   anyway, and sums over positions come to 27,000 in whisper-base, where fp16 ends
   at 65,504.
@@ -22,6 +21,7 @@ whisper-base 1e-7 with or without.
 Only standard ONNX operators come out; fusions are left to the provider, at load.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
@@ -31,14 +31,13 @@ from onnxruntime.transformers.onnx_model import OnnxModel
 
 from vecserve_export.graph.optimize import save
 
-# What whisper.py calls its spectrogram, as the names of its nodes begin.
-_SPECTROGRAM = "/spectrogram/"
 
-
-def halve(source: Path, target: Path) -> None:
-    """Write the fp16 form of a float32 graph."""
+def convert_to_fp16(source: Path, target: Path, fp32_modules: Sequence[str] = ()) -> None:
+    """Write the fp16 form of a traced float32 graph, but for some attributes of its module."""
     graph = onnx.load(source, load_external_data=False).graph
-    kept = [node.name for node in graph.node if node.name.startswith(_SPECTROGRAM)]
+    # The trace names a node by the path of attributes that lead to it.
+    prefixes = tuple(f"/{name}/" for name in fp32_modules)
+    kept = [node.name for node in graph.node if node.name.startswith(prefixes)]
     converted = OnnxModel(
         convert_float_to_float16(
             str(source),

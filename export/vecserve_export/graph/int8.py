@@ -1,4 +1,4 @@
-"""int8 graphs whose vectors do not depend on who shares the batch.
+"""Quantization of an ONNX graph to int8, by weight column and activation row.
 
 Every multiplication by a weight matrix becomes one of integers. A weight
 column has one scale, and so has a row of activations (a token, a patch, 20 ms
@@ -25,15 +25,15 @@ import onnxruntime
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from vecserve_export.errors import Unsupported
-from vecserve_export.graph.int8_operators import IntegerProducts
+from vecserve_export.graph.int8_operators import Int8MatMulBuilder
 from vecserve_export.graph.optimize import save
 from vecserve_export.plan import Feeds
 
 _Array = npt.NDArray[np.float32]
 
-# SmoothQuant's alpha: activations and weights share the difficulty equally.
+# SmoothQuant's alpha: activations and weights share the quantization error equally.
 _ALPHA = 0.5
-# A channel that is silent in all samples is taken to reach this.
+# A channel that is zero in all samples is taken to reach this.
 _LEAST_MAX = 1e-5
 
 
@@ -55,19 +55,19 @@ def quantize(source: Path, target: Path, samples: Sequence[Feeds]) -> None:
         )
     norms = {node.output[0] for node in model.graph.node if node.op_type == "LayerNormalization"}
     maxima = _channel_maxima(source, sorted(norms & products.keys()), samples)
-    writer = IntegerProducts(
+    builder = Int8MatMulBuilder(
         next(opset.version for opset in model.opset_import if not opset.domain)
     )
     replacements: dict[str, list[NodeProto]] = {}
     for x, nodes in products.items():
         matrices = [numpy_helper.to_array(weights[node.input[1]]) for node in nodes]
         divisor = _divisor(maxima[x], matrices) if x in maxima else None
-        before = writer.quantize(x, divisor, len(matrices[0]))
+        before = builder.quantize(x, divisor, len(matrices[0]))
         for node, matrix in zip(nodes, matrices, strict=True):
             scaled = matrix if divisor is None else matrix * divisor[:, None]
-            replacements[node.output[0]] = before + writer.multiply(x, scaled, node.output[0])
+            replacements[node.output[0]] = before + builder.multiply(x, scaled, node.output[0])
             before = []
-    _replace(model, replacements, writer.constants)
+    _replace(model, replacements, builder.constants)
     save(model, target)
 
 

@@ -1,4 +1,4 @@
-"""A float32 multiplication by a weight matrix as ONNX operators on integers.
+"""ONNX operators on integers for a float32 multiplication by a weight matrix.
 
 Row r of the activations x has the scale s[r] = max |x[r]| / 127, column c of
 the weights w has t[c] = max |w[:, c]| / 63:
@@ -24,8 +24,8 @@ _LEAST_MAX = 1e-30
 _OPSET_OF_AXES_INPUT = 18
 
 
-class IntegerProducts:
-    """Writes nodes and collects the constants they need."""
+class Int8MatMulBuilder:
+    """Builds nodes and collects the constants they need."""
 
     def __init__(self, opset: int) -> None:
         self.constants: list[TensorProto] = []

@@ -1,4 +1,4 @@
-"""Offline graph optimisation."""
+"""Offline optimisation of an ONNX graph."""
 
 from pathlib import Path
 
@@ -28,10 +28,10 @@ def optimize(source: Path, target: Path) -> None:
             "session.optimized_model_external_initializers_file_name", f"{target.name}.data"
         )
     onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-    _forget_unused_domains(target)
+    _drop_unused_opsets(target)
 
 
-def _forget_unused_domains(path: Path) -> None:
+def _drop_unused_opsets(path: Path) -> None:
     """Drop the operator sets that ONNX Runtime declares in every file it writes.
 
     Other runtimes refuse, or warn of, sets they do not know.

@@ -1,4 +1,4 @@
-"""PyTorch to ONNX."""
+"""Tracing of a PyTorch module to an ONNX graph."""
 
 import contextlib
 import io
@@ -11,13 +11,13 @@ import torch
 from vecserve_export.plan import TowerPlan
 
 
-def convert(plan: TowerPlan, opset: int, path: Path) -> None:
+def trace(plan: TowerPlan, opset: int, path: Path) -> None:
     """Trace a tower's module on its first case and write the ONNX graph.
 
     The tracing exporter is used on purpose: its graphs run 7 to 23 % faster
     than those of the exporter that PyTorch prefers (MiniLM on 1 and 2 threads,
     1x12 to 8x128 tokens, torch 2.13, ONNX Runtime 1.31). Weights over 2 GB
-    land in files beside `path`.
+    are written to files beside `path`.
     """
     case = plan.cases[0]
     inputs = tuple(torch.from_numpy(array) for array in case.feeds.values())
@@ -37,7 +37,7 @@ def convert(plan: TowerPlan, opset: int, path: Path) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence what every trace says: deprecation, and Python values held constant.
+    """Silence the warnings of every trace: deprecation, and Python values held constant.
 
     A value held constant that should not be shows in the verification.
     """
