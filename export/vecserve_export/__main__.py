@@ -1,14 +1,18 @@
 """The `vecserve-export` command."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
+from typer.core import TyperGroup
 
-from vecserve_export import bundle, catalog
+from vecserve_export import catalog
 from vecserve_export.errors import ExportError
 from vecserve_export.request import (
     DEFAULT_OPSET,
@@ -20,45 +24,85 @@ from vecserve_export.request import (
     Precision,
     Request,
 )
-from vecserve_server.repository.manifest import Manifest
 
-_HELP = """Turn pretrained PyTorch models into verified ONNX bundles for vecserve-server.
+if TYPE_CHECKING:
+    from vecserve_server.repository.manifest import Manifest
 
-MODEL is a name from `vecserve-export list`, a hub id (owner/name) of a ResNet,
-BERT, CLIP or Whisper checkpoint, or a folder that holds one.
+# The base install can show the help and the catalog. What needs the extra `export`
+# (pydantic, PyTorch, ONNX Runtime ...) is imported where it is used.
 
-Weights come from the Hugging Face hub when it can be reached, else from known
-Python packages, checked against their SHA-256. Each graph is compared with
-PyTorch on real sentences, photos or speech; if they differ, nothing is written.
-A bundle that is there already is left alone.
+_DEFAULT_COMMAND = "export"
 
-[bold]Examples[/bold]
 
-  vecserve-export list
+class _DefaultCommandGroup(TyperGroup):
+    """A command group that runs `export` if the first argument is no command's name."""
 
-  vecserve-export all-MiniLM-L6-v2 whisper-base
+    # `ctx` has no public type that typer 0.16 and later share.
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the default command's name before arguments that are meant for it."""
+        own = {*self.commands, *(name for param in self.get_params(ctx) for name in param.opts)}
+        if args and args[0] not in own:
+            args = [_DEFAULT_COMMAND, *args]
+        return super().parse_args(ctx, args)
 
-  vecserve-export openai/clip-vit-large-patch14 --source hub --output /srv/models
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Show the default command's arguments and options beside the commands."""
+        self.params = [*self.commands[_DEFAULT_COMMAND].params, *self.params]
+        super().format_help(ctx, formatter)
 
-  vecserve-export ./my-finetuned-bert
-
-  vecserve-export resnet-50 --untrained
-
-  vecserve-export all-MiniLM-L6-v2 --precision int8
-"""
 
 app = typer.Typer(
-    add_completion=False, rich_markup_mode="rich", pretty_exceptions_show_locals=False
+    cls=_DefaultCommandGroup,
+    subcommand_metavar="| list",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_show_locals=False,
 )
 _out = Console(highlight=False, soft_wrap=True)
 _err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
-@app.command(help=_HELP)
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"vecserve-export {version('vecserve')}")
+        raise typer.Exit
+
+
+@app.callback()
+def vecserve_export(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Convert pretrained PyTorch models to verified ONNX bundles for vecserve-server.
+
+    MODEL is a name printed by `vecserve-export list`, a hub id (owner/name)
+    of a ResNet, BERT, CLIP or Whisper checkpoint, or a folder that holds one
+    (a folder named like a command is ./list or ./export).
+
+    Weights are downloaded from the Hugging Face hub or, if that cannot be
+    reached, from known Python packages, checked against their SHA-256. Each
+    graph is compared with PyTorch on real sentences, photos or speech; if
+    they differ, nothing is written. An existing bundle is kept.
+
+    [bold]Examples[/bold]
+
+    vecserve-export list
+    vecserve-export all-MiniLM-L6-v2 whisper-base
+    vecserve-export openai/clip-vit-large-patch14 --output /srv/models
+    vecserve-export ./my-finetuned-bert
+    vecserve-export resnet-50 --untrained
+    vecserve-export all-MiniLM-L6-v2 --precision int8
+    """
+
+
+@app.command(_DEFAULT_COMMAND)
 def export(
-    models: Annotated[
-        list[str], typer.Argument(metavar="MODEL...", help="What to export, or `list`.")
-    ],
+    models: Annotated[list[str], typer.Argument(metavar="MODEL", help="The models to export.")],
     output: Annotated[
         Path, typer.Option(help="The model repository that the bundles are written to.")
     ] = Path("models"),
@@ -66,7 +110,7 @@ def export(
         str | None,
         typer.Option(
             metavar=f"{HUB}|{PACKAGES}|{UNTRAINED}|PATH",
-            help="The one place to take the weights from; PATH is a checkpoint's folder.",
+            help="Take the weights from here and nowhere else; PATH is a checkpoint's folder.",
             show_default="hub, then packages",
         ),
     ] = None,
@@ -74,8 +118,9 @@ def export(
         bool,
         typer.Option(
             "--untrained",
-            help="Where no real weights can be had, take seeded random ones: the bundle works "
-            "but its vectors mean nothing, and it says so everywhere.",
+            help="If no source has the weights, generate random ones from a fixed seed. The "
+            "bundle can be served, but its vectors are meaningless; it is marked UNTRAINED "
+            "wherever it is shown.",
         ),
     ] = False,
     precision: Annotated[
@@ -90,18 +135,18 @@ def export(
     opset: Annotated[
         int, typer.Option(min=MIN_OPSET, max=MAX_OPSET, help="ONNX operator set.")
     ] = DEFAULT_OPSET,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace a bundle that is there already.")
-    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing bundle.")] = False,
     cache: Annotated[
         Path,
-        typer.Option(envvar="VECSERVE_CACHE", help="Where weights out of packages are kept."),
+        typer.Option(
+            envvar="VECSERVE_CACHE", help="The folder for weights downloaded from packages."
+        ),
     ] = Path(".cache/vecserve"),
 ) -> None:
-    """Export each model; exit 1 if one of them failed."""
-    if models == ["list"]:
-        _list()
-        return
+    """Export models; the default command, whose name can be left out.
+
+    Exits 1 if a model failed, 2 for wrong usage or if the extra `export` is not installed.
+    """
     requests = [Request(model, source, untrained, cache, precision) for model in models]
     if len(requests) > 1 and requests[0].folder and source:
         raise typer.BadParameter("one folder is one model: name one", param_hint="--source")
@@ -110,21 +155,43 @@ def export(
         raise typer.Exit(1)
 
 
+@app.command("list")
+def list_models() -> None:
+    """Print the models known by name, one a line, and where their weights come from."""
+    row = "{:<26}{:<13}{:<12}{:<12}{}"
+    _out.print(row.format("name", "modality", "dimensions", "licence", "weights from"))
+    for model in catalog.KNOWN_MODELS:
+        places = [f"hub ({model.hub})"]
+        if model.packages:
+            places.append(f"packages ({', '.join(model.packages.requirements)})")
+        _out.print(
+            row.format(
+                model.name, model.modality, model.dimensions, model.license, ", ".join(places)
+            )
+        )
+
+
 def _export(request: Request, output: Path, opset: int, force: bool) -> bool:
-    """Export one model and say how it went. False if it failed."""
-    there = None if force else bundle.find(output, request.name)
-    # Random weights are only what was asked for if they were allowed.
-    if there and (there.trained or UNTRAINED in request.order):
-        _out.print(f"{_line(there, output)}, there already (--force replaces it)")
+    """Export one model and print the outcome. False if it failed."""
+    with _needing_extra():
+        from vecserve_export import bundle
+    existing = None if force else bundle.find(output, request.name)
+    # An untrained bundle will do only where random weights are allowed.
+    if existing and (existing.trained or UNTRAINED in request.order):
+        _out.print(f"{_line(existing, output)}, there already (--force replaces it)")
         return True
     started = time.perf_counter()
     with _err.status(f"{escape(request.name)}: starting") as status:
-        # Torch and transformers take seconds to load: only now.
-        from vecserve_export.export import export
+        # PyTorch and transformers take seconds to import: only now.
+        with _needing_extra():
+            from vecserve_export.export import export
 
         try:
             manifest = export(
-                request, output, opset, lambda step: status.update(f"{request.name}: {step}")
+                request,
+                output,
+                opset,
+                lambda step: status.update(escape(f"{request.name}: {step}")),
             )
         except ExportError as error:
             _err.print(f"[red]{escape(request.name)}: failed:[/red] {escape(str(error))}")
@@ -143,7 +210,9 @@ def _export(request: Request, output: Path, opset: int, force: bool) -> bool:
     return True
 
 
-def _line(manifest: Manifest, output: Path) -> str:
+def _line(manifest: "Manifest", output: Path) -> str:
+    from vecserve_export import bundle
+
     folder = bundle.bundle_folder(output, manifest.name)
     megabytes = bundle.size_bytes(output, manifest.name) / 1e6
     trained = "trained" if manifest.trained else "[bold yellow]UNTRAINED[/bold yellow]"
@@ -151,19 +220,20 @@ def _line(manifest: Manifest, output: Path) -> str:
     return f"{escape(str(folder))}: {megabytes:.0f} MB, {trained} ({escape(origin)})"
 
 
-def _list() -> None:
-    """Print the catalog, one model a line, to be read or grepped."""
-    row = "{:<26}{:<13}{:<12}{:<12}{}"
-    _out.print(row.format("name", "modality", "dimensions", "licence", "weights from"))
-    for model in catalog.KNOWN_MODELS:
-        places = [f"hub ({model.hub})"]
-        if model.packages:
-            places.append(f"packages ({', '.join(model.packages.requirements)})")
-        _out.print(
-            row.format(
-                model.name, model.modality, model.dimensions, model.license, ", ".join(places)
-            )
+@contextmanager
+def _needing_extra() -> Iterator[None]:
+    """Turn a failed import of another package into one line on stderr and exit code 2."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("vecserve"):
+            raise
+        _err.print(
+            "vecserve-export needs PyTorch and ONNX: pip install 'vecserve[export]' "
+            f"({error.name} is not installed)",
+            markup=False,
         )
+        raise typer.Exit(2) from error
 
 
 def main() -> None:

@@ -1,6 +1,11 @@
-"""The command: what it lists, skips, replaces and refuses."""
+"""The command line: its commands, help, existing bundles, failures, the missing extra."""
 
 import os
+import re
+import shutil
+import subprocess
+import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -22,10 +27,45 @@ def test_list_shows_every_known_model() -> None:
     assert "packages" not in lines["resnet-50"]
 
 
-def test_help_teaches_by_example() -> None:
-    result = CliRunner().invoke(app, ["--help"])
+def test_list_takes_no_model() -> None:
+    result = CliRunner().invoke(app, ["list", "resnet-50"])
+    assert result.exit_code == 2
+    assert "resnet-50" in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--help"], []])
+def test_help_shows_both_commands_and_every_option(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == (0 if arguments else 2)
+    assert "vecserve-export list\n" in re.sub(" +", " ", result.output).replace(" \n", "\n")
+    assert "vecserve-export all-MiniLM-L6-v2 whisper-base" in result.output
+    for option in ("--output", "--source", "--untrained", "--precision", "--force", "--version"):
+        assert option in result.output
+
+
+def test_version_is_that_of_the_package() -> None:
+    result = CliRunner().invoke(app, ["--version"])
     assert result.exit_code == 0
-    assert "vecserve-export all-MiniLM-L6-v2 whisper-base" in result.stdout
+    assert result.stdout == f"vecserve-export {version('vecserve')}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["./list"], ["--precision", "fp32", "./list"], ["export", "list"], ["--", "list"]]
+)
+def test_folder_with_the_name_of_a_command_is_exported(
+    arguments: list[str],
+    checkpoints: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shutil.copytree(checkpoints / "tiny-resnet", tmp_path / "list")
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert bundle.find(Path("models"), "list") is not None
 
 
 def test_names_and_hub_ids_differ() -> None:
@@ -111,3 +151,45 @@ def test_staged_folder_appears_whole_or_not_at_all(repository: Path) -> None:
         (folder / "graph").write_text("whole")
     assert (repository / "model" / "1" / "graph").read_text() == "whole"
     assert [path.name for path in repository.iterdir()] == ["model"]
+
+
+# What the extra `export` brings, but for pydantic, which typer may need too.
+EXTRA = ["PIL", "huggingface_hub", "onnx", "onnxruntime", "soundfile", "tokenizers", "torch"]
+EXTRA += ["transformers"]
+
+RUN_WITHOUT = """
+import sys
+
+class Refusal:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {packages}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Refusal())
+from vecserve_export.__main__ import main
+main()
+"""
+
+
+def run_without(packages: list[str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process that cannot import some packages."""
+    program = RUN_WITHOUT.format(packages=packages)
+    return subprocess.run(
+        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("missing", [EXTRA, ["torch"], ["onnx"], ["transformers"]])
+def test_missing_extra_is_named(missing: list[str], repository: Path) -> None:
+    done = run_without(missing, "resnet-50", "--output", str(repository))
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "vecserve-export needs PyTorch and ONNX: pip install 'vecserve[export]'" in line
+    assert not repository.exists()
+
+
+@pytest.mark.parametrize("argument", ["list", "--help", "--version"])
+def test_list_and_help_need_no_extra(argument: str) -> None:
+    done = run_without(EXTRA, argument)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
