@@ -4,7 +4,7 @@ PIP := .venv/bin/pip install --quiet --disable-pip-version-check --constraint co
 MODELS := resnet-50 all-MiniLM-L6-v2 clip-vit-base-patch32 whisper-base
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo serve test check format proto proto-release export bench bench-gpu mlperf clean
+.PHONY: help setup setup-dev demo serve test unit check format proto proto-release export bench bench-gpu mlperf clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,11 +18,16 @@ serve: export ## Serve models/ on 127.0.0.1:8001 until Ctrl-C
 test: export .venv/.dev ## Run all tests
 	.venv/bin/pytest
 
+unit: .venv/.dev ## Run the tests that need no models and no server
+	.venv/bin/pytest tests/unit tests/test_boundaries.py tests/client/test_import.py tests/export/test_catalog.py \
+		--ignore tests/unit/loading/test_parity.py
+
 check: .venv/.dev ## Format, lint, types, protos, stub drift: what must hold before a commit
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/mypy -p benchmarks --exclude peers
+	.venv/bin/mypy examples/python/*.py tools/protos/*.py
 	.venv/bin/buf lint protos
 	.venv/bin/buf format protos --path protos/vecserve --path protos/inference --diff --exit-code
 	.venv/bin/buf breaking protos --against protos/released.binpb
