@@ -13,7 +13,7 @@ from contextlib import aclosing, suppress
 from pathlib import Path
 
 import pytest
-from tests.server_process import ServerProcess
+from tests.support.server_process import ServerProcess
 
 from tests.client.loading_server import WAIT_S, LoadingServer
 from vecserve import (

@@ -1,4 +1,4 @@
-"""Holds a provider that computes less exactly to ONNX Runtime's own cpu, on this resources."""
+"""Holds a provider that computes less exactly to ONNX Runtime's own cpu, on this machine."""
 
 import numpy as np
 
