@@ -13,9 +13,9 @@ from contextlib import aclosing, suppress
 from pathlib import Path
 
 import pytest
-from tests.support.server_process import ServerProcess
 
 from tests.client.loading_server import WAIT_S, LoadingServer
+from tests.support.server_process import ServerProcess
 from vecserve import (
     AsyncClient,
     Client,
