@@ -4,7 +4,7 @@
     vecserve bench run -t "in-process=exec:python $script models/all-MiniLM-L6-v2"
 
 With --raw an item starts as a text or a file and is prepared by the server's own
-pipelines first; without, as token ids. It speaks `vecserve.bench.worker`'s protocol,
+modalities first; without, as token ids. It speaks `vecserve.bench.worker`'s protocol,
 closed loops only. The fastest layout of sessions and batches is found first, by trying
 each for TRIAL_S; the round's note names it. The layouts: one item at a time, as many as
 there are callers, half as many, or sorted by length in eights (all items known
@@ -31,10 +31,11 @@ from vecserve.bench.load import POOL_MESSAGES, Load, RoundSpec
 from vecserve.bench.samples import Samples
 from vecserve.bench.targets import BenchError
 from vecserve.bench.workload import texts, token_ids
-from vecserve_server.modalities.build import build_pipeline
-from vecserve_server.modalities.content import Content, EncodedAudio, EncodedImage, Limits, Text
+from vecserve_server.modalities.content import Content, Limits
+from vecserve_server.modalities.registry import build_modality
 from vecserve_server.modalities.rows import Row
-from vecserve_server.repository.manifest import MANIFEST_FILE, Manifest, TextInput
+from vecserve_server.modalities.text import Text
+from vecserve_server.repository.manifest import MANIFEST_FILE, Manifest
 
 TRIAL_S = 0.8
 TRIAL_ROUNDS = 2
@@ -86,7 +87,8 @@ class InProcessRunner:
             tower for tower in self.manifest.towers if modality in (None, tower.input.kind)
         )
         self._graph = bundle / self._tower.graph
-        self._pipeline = build_pipeline(self._tower, bundle, Limits()) if raw else None
+        self._modality = build_modality(self._tower.input, bundle, Limits())
+        self._raw = raw
         self._sessions: dict[int, list[ort.InferenceSession]] = {}
         self._factories: dict[tuple[object, ...], list[RowFactory]] = {}
         self._best: dict[Load, SessionLayout] = {}
@@ -163,14 +165,14 @@ class InProcessRunner:
         key = (load.tokens, load.files, load.seed)
         if key in self._factories:
             return self._factories[key]
-        pipeline = self._pipeline
-        if pipeline is None:
+        modality = self._modality
+        if not self._raw:
             rows = [_row(ids) for ids in token_ids(load, POOL_MESSAGES)]
             made: list[RowFactory] = [lambda row=row: row for row in rows]  # type: ignore[misc]
         else:
             contents = self._contents(load)
             made = [
-                lambda content=content: pipeline.prepare(  # type: ignore[misc]
+                lambda content=content: modality.prepare(  # type: ignore[misc]
                     content, refuse_truncation=False
                 ).rows[0]
                 for content in contents
@@ -180,13 +182,10 @@ class InProcessRunner:
     def _contents(self, load: Load) -> list[Content]:
         if self._tower.input.kind == "text":
             return [Text(text) for text in texts(load, POOL_MESSAGES)]
-        kind = EncodedImage if self._tower.input.kind == "image" else EncodedAudio
-        return [kind(Path(name).read_bytes()) for name in load.files]
+        return [self._modality.from_bytes(Path(name).read_bytes()) for name in load.files]
 
     def _feeds(self, rows: Sequence[Row]) -> Feeds:
-        pads = {}
-        if isinstance(self._tower.input, TextInput):
-            pads = {"input_ids": self._tower.input.pad_id, "attention_mask": 0}
+        pads = self._modality.pads
         return {
             name: _stack([row.feeds[name] for row in rows], pads.get(name))
             for name in rows[0].feeds

@@ -281,3 +281,4 @@ def _inputs(tower: Tower) -> dict[str, tuple[str, list[object]]]:
                 "waveform": ("tensor(float)", [_BATCH, samples]),
                 "lengths": ("tensor(int64)", [_BATCH]),
             }
+    raise ParityFailed(f"{tower.graph} takes {tower.input.kind}, which cannot be verified")

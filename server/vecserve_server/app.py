@@ -20,9 +20,8 @@ from vecserve_server.config import ServerConfig
 from vecserve_server.loading.providers import EVERY_MODEL, Providers
 from vecserve_server.loading.resources import LoadResources
 from vecserve_server.modalities.content import Limits
-from vecserve_server.models.catalog import Catalog
 from vecserve_server.models.manager import ModelManager
-from vecserve_server.models.models import Models
+from vecserve_server.models.registry import ModelRegistry
 from vecserve_server.scheduling.runner import Runner
 from vecserve_server.telemetry.metrics import Metrics
 
@@ -42,7 +41,7 @@ class App:
     def __init__(self, config: ServerConfig) -> None:
         self._config = config
         self._metrics = Metrics()
-        self._models = Models()
+        registry = ModelRegistry()
         self._runner = Runner(config.compute_cores, self._metrics.batch_ran)
         self._prepare_threads = ThreadPoolExecutor(
             config.prepare_workers, thread_name_prefix="prepare"
@@ -54,7 +53,6 @@ class App:
             max_audio_s=config.max_audio_s,
         )
         queue_bytes = config.max_queue_mb * 1024 * 1024
-        catalog = Catalog()
         self._manager = ModelManager(
             config.repository,
             LoadResources(
@@ -68,8 +66,7 @@ class App:
                 limits=limits,
                 providers=Providers(config.provider, config.require_provider),
             ),
-            self._models,
-            catalog,
+            registry,
             self._metrics,
             self._load_threads,
             changed=self._tell_health,
@@ -77,8 +74,8 @@ class App:
         self._drain = Drain()
         self._service = EmbeddingService(
             self._drain,
-            self._models,
-            ItemHandler(self._models, self._metrics),
+            registry,
+            ItemHandler(registry, self._metrics),
             limits,
             max_stream_items=config.max_stream_items,
         )
@@ -86,8 +83,8 @@ class App:
         self._inference = inference.InferenceService(
             self._drain,
             self._manager,
-            catalog,
-            InferHandler(catalog, regions, self._metrics),
+            registry,
+            InferHandler(registry, regions, self._metrics),
             regions,
             max_stream_items=config.max_stream_items,
             max_stream_bytes=queue_bytes,

@@ -18,8 +18,8 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from transformers.models.convnext.image_processing_pil_convnext import ConvNextImageProcessorPil
 
 from tests.support.testdata import clip_fixture, photos
-from vecserve_server.modalities.content import EncodedImage, Limits
-from vecserve_server.modalities.image import ImagePipeline
+from vecserve_server.modalities.content import Limits
+from vecserve_server.modalities.image import EncodedImage, ImageModality
 from vecserve_server.repository.manifest import ImageInput
 
 Pixels = npt.NDArray[np.uint8]
@@ -56,7 +56,9 @@ def resnet_reference(image: PIL.Image.Image) -> Pixels:
 
 
 def prepare(data: bytes, spec: ImageInput) -> Pixels:
-    prepared = ImagePipeline(spec, Limits()).prepare(EncodedImage(data), refuse_truncation=False)
+    prepared = ImageModality(spec, Path(), Limits()).prepare(
+        EncodedImage(data), refuse_truncation=False
+    )
     (row,) = prepared.rows
     pixels = row.feeds["pixels"]
     assert pixels.dtype == np.uint8

@@ -12,8 +12,8 @@ import pytest
 from transformers import BertTokenizer, CLIPTokenizer, PreTrainedTokenizerBase
 
 from tests.support.testdata import sts_test
-from vecserve_server.modalities.content import Limits, Text
-from vecserve_server.modalities.text import TextPipeline
+from vecserve_server.modalities.content import Limits
+from vecserve_server.modalities.text import Text, TextModality
 from vecserve_server.repository.manifest import TextInput
 
 ODD_TEXTS = [
@@ -41,7 +41,7 @@ ODD_TEXTS = [
 LENGTHS = [74, 75, 76, 77, 78, 253, 254, 255, 256, 257, 600, 5000]
 
 
-def bundled(folder: Path) -> tuple[TextPipeline, PreTrainedTokenizerBase, int]:
+def bundled(folder: Path) -> tuple[TextModality, PreTrainedTokenizerBase, int]:
     """Return the pipeline, the reference and the model's most tokens."""
     manifest = json.loads((folder / "manifest.json").read_text())
     (spec,) = (
@@ -56,7 +56,7 @@ def bundled(folder: Path) -> tuple[TextPipeline, PreTrainedTokenizerBase, int]:
     else:
         merges = [tuple(merge) for merge in model["merges"]]
         reference = CLIPTokenizer(vocab=model["vocab"], merges=merges)
-    return TextPipeline(spec, folder, Limits()), reference, spec.max_tokens
+    return TextModality(spec, folder, Limits()), reference, spec.max_tokens
 
 
 @pytest.mark.parametrize("name", ["all-MiniLM-L6-v2", "clip-vit-base-patch32"])

@@ -1,4 +1,4 @@
-"""Jobs to a batch and back, and the rule that a bad job fails alone."""
+"""Batch execution: jobs to a batch and back, and the rule that a bad job fails alone."""
 
 import threading
 from collections.abc import Hashable, Mapping, Sequence

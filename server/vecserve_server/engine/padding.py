@@ -1,13 +1,11 @@
-"""What a graph takes and gives, and which of its inputs may be padded."""
+"""Padding rules of a graph: which inputs may be padded, which outputs are cut again."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vecserve_server.engine.tensors import BYTES, TensorSpec, has_batch_axis
-from vecserve_server.repository.manifest import Pooling, Tower
 
 MASK_INPUT = "attention_mask"
-MASK_PAD = 0
 # What fills other inputs where the mask says that nothing is: a valid token of
 # every vocabulary, position and segment.
 _PAD = 0
@@ -28,16 +26,6 @@ class GraphSpec:
     padded_outputs: frozenset[str]
     mask: str = MASK_INPUT
     batches: bool = True
-
-    @classmethod
-    def of_tower(cls, tower: Tower) -> "GraphSpec":
-        """Return the spec of a bundle's graph, by its manifest."""
-        if tower.input.kind != "text":
-            return cls({}, frozenset())
-        return cls(
-            {"input_ids": tower.input.pad_id, MASK_INPUT: MASK_PAD},
-            frozenset(output.name for output in tower.outputs if output.pooling is Pooling.NONE),
-        )
 
     @classmethod
     def of_tensors(

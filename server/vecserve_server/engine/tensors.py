@@ -1,4 +1,4 @@
-"""What a graph's inputs and outputs are: names, element types, axes."""
+"""Tensor specifications of a graph: names, element types, axes."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -44,6 +44,7 @@ DATATYPES = (
     BYTES,
 )
 _BY_ORT_NAME = {datatype.ort: datatype for datatype in DATATYPES}
+_BY_DTYPE = {np.dtype(datatype.numpy): datatype for datatype in DATATYPES if datatype is not BF16}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,11 @@ def specs_of(nodes: Iterable[Node]) -> tuple[TensorSpec, ...]:
             raise UnknownType(f"{node.name!r} is a {node.type}, which requests cannot carry")
         specs.append(TensorSpec(node.name, _BY_ORT_NAME[node.type], tuple(node.shape)))
     return tuple(specs)
+
+
+def datatype_of(array: npt.NDArray[np.generic]) -> Datatype:
+    """Return the type of an array's elements."""
+    return _BY_DTYPE[array.dtype]
 
 
 def has_batch_axis(inputs: Iterable[TensorSpec], outputs: Iterable[TensorSpec]) -> bool:

@@ -1,58 +1,13 @@
-"""Holds a provider that computes less exactly to ONNX Runtime's own cpu, on this machine."""
+"""Provider parity: how far vectors of a provider may be from those of ONNX Runtime's own cpu."""
 
 import numpy as np
 
-from vecserve_server.engine.engine import Array, Engine, Job
+from vecserve_server.engine.engine import Engine, Job
 from vecserve_server.engine.session import GraphError
-from vecserve_server.modalities.base import Pipeline
-from vecserve_server.modalities.content import Text
 from vecserve_server.repository.config import Provider
-from vecserve_server.repository.manifest import Pooling, Tower
 
 # bfloat16 gives 0.9999 and better for all four families.
 MIN_COSINE = 0.999
-
-_TEXTS = (
-    "A probe.",
-    "Rows of several lengths share this batch, so that padding and its mask are proven too.",
-)
-_ROWS = 2
-_SEED = 0
-
-
-def probe_jobs(tower: Tower, pipeline: Pipeline) -> list[Job]:
-    """Return rows to compare on: sentences, or noise of pixels or sound."""
-    # Not of single positions: those of Whisper that hold no sound go anywhere.
-    outputs = tuple(output.name for output in tower.outputs if output.pooling is not Pooling.NONE)
-    random = np.random.default_rng(_SEED)
-    feeds: list[dict[str, Array]]
-    match tower.input.kind:
-        case "text":
-            rows = [
-                row
-                for text in _TEXTS
-                for row in pipeline.prepare(Text(text), refuse_truncation=False).rows
-            ]
-            feeds = [{name: feed[None] for name, feed in row.feeds.items()} for row in rows]
-            return [
-                Job(feed, rows=1, positions=row.positions, outputs=outputs)
-                for feed, row in zip(feeds, rows, strict=True)
-            ]
-        case "image":
-            shape = (1, tower.input.crop_height, tower.input.crop_width, 3)
-            feeds = [
-                {"pixels": random.integers(0, 256, shape, dtype=np.uint8)} for _ in range(_ROWS)
-            ]
-        case "audio":
-            sound = (1, tower.input.window_samples)
-            feeds = [
-                {
-                    "waveform": random.uniform(-0.1, 0.1, sound).astype(np.float32),
-                    "lengths": np.array([tower.input.window_samples], dtype=np.int64),
-                }
-                for _ in range(_ROWS)
-            ]
-    return [Job(feed, rows=1, positions=1, outputs=outputs) for feed in feeds]
 
 
 def check_parity(

@@ -1,1 +1,1 @@
-"""Content in, rows out, vectors back: one file a modality."""
+"""Modalities: content to rows and outputs to vectors, one file a kind of content."""

@@ -1,20 +1,23 @@
-"""Audio: channels averaged, resampled, cut into the model's windows."""
+"""Audio modality: channels averaged, resampled, cut into the model's windows."""
 
 from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import soxr
 
 from vecserve_server.errors import InvalidItem
-from vecserve_server.modalities.audio_decode import Audio, open_audio
-from vecserve_server.modalities.content import (
-    Content,
+from vecserve_server.modalities.audio_decode import (
+    Audio,
     EncodedAudio,
-    Limits,
     PcmAudio,
-    wrong_modality,
+    SampleFormat,
+    open_audio,
 )
+from vecserve_server.modalities.base import Fields, Modality
+from vecserve_server.modalities.content import Limits
 from vecserve_server.modalities.rows import Prepared, Row, Span
 from vecserve_server.repository.manifest import AudioInput
 
@@ -27,29 +30,83 @@ _MAX_AMPLITUDE = 1e6
 Mono = npt.NDArray[np.float32]
 
 
-class AudioPipeline:
+_PROBES = 2
+# By number in vecserve.v1.SampleFormat.
+_SAMPLE_FORMATS = {1: SampleFormat.S16LE, 2: SampleFormat.F32LE}
+
+
+class _PcmMessage(Protocol):
+    """The message vecserve.v1.PcmAudio."""
+
+    samples: bytes
+    format: int
+    sample_rate_hz: int
+    channels: int
+
+
+def _pcm(message: _PcmMessage) -> PcmAudio:
+    if message.format not in _SAMPLE_FORMATS:
+        raise InvalidItem(
+            "UNKNOWN_VALUE",
+            f"pcm.format has the value {message.format}; this server knows "
+            f"{sorted(_SAMPLE_FORMATS)}",
+        )
+    return PcmAudio(
+        message.samples,
+        _SAMPLE_FORMATS[message.format],
+        message.sample_rate_hz,
+        message.channels or 1,
+    )
+
+
+class AudioModality(Modality[AudioInput, EncodedAudio | PcmAudio]):
     """Turns audio into one row a window.
 
     A row has `waveform`, float32 [window_samples] with zeros after the end, and
     `lengths`, int64 [], the samples of input in it.
     """
 
-    def __init__(self, spec: AudioInput, limits: Limits) -> None:
+    fields: ClassVar[Fields] = {"audio": EncodedAudio, "pcm": _pcm}
+    accepts = (EncodedAudio, PcmAudio)
+    windowed = True
+
+    def __init__(self, spec: AudioInput, bundle_dir: Path, limits: Limits) -> None:
         self._spec = spec
         self._max_s = limits.max_audio_s
 
-    def is_quick(self, content: Content) -> bool:
-        """Never: decoding takes milliseconds."""
-        return False
+    @classmethod
+    def describe(cls, spec: AudioInput, limits: Limits) -> dict[str, float]:
+        """Return how long a window and an audio may be."""
+        return {"window_seconds": _window_s(spec), "max_seconds": limits.max_audio_s}
 
-    def prepare(self, content: Content, *, refuse_truncation: bool) -> Prepared:
+    @property
+    def max_rows(self) -> int:
+        """Windows of the longest audio."""
+        return int(self._max_s / _window_s(self._spec)) + 1
+
+    @staticmethod
+    def from_bytes(data: bytes) -> EncodedAudio:
+        """Return a file."""
+        return EncodedAudio(data)
+
+    def blank_row(self, positions: int) -> Row:
+        """Return a window of silence."""
+        return self._row(np.zeros(self._spec.window_samples, dtype=np.float32))
+
+    def probe_rows(self) -> list[Row]:
+        """Return windows of noise."""
+        random = np.random.default_rng(0)
+        samples = self._spec.window_samples
+        return [
+            self._row(random.uniform(-0.1, 0.1, samples).astype(np.float32)) for _ in range(_PROBES)
+        ]
+
+    def prepare(self, content: EncodedAudio | PcmAudio, *, refuse_truncation: bool) -> Prepared:
         """Decode, average the channels, resample and cut; nothing is ever truncated.
 
-        Raises InvalidItem: WRONG_MODALITY, AUDIO_TOO_LONG, AUDIO_OUT_OF_RANGE,
-        and what `open_audio` raises.
+        Raises InvalidItem: AUDIO_TOO_LONG, AUDIO_OUT_OF_RANGE, and what
+        `open_audio` raises.
         """
-        if not isinstance(content, EncodedAudio | PcmAudio):
-            raise wrong_modality("audio", content)
         audio = open_audio(content)
         self._check_length(audio, audio.stated_frames or 0)
         windows = _Windows(self._spec.window_samples)
@@ -99,12 +156,22 @@ class AudioPipeline:
         start = 0
         for waveform in windows.arrays:
             length = min(spec.window_samples, windows.samples - start)
-            yield Row(
-                {"waveform": waveform, "lengths": np.array(length, dtype=np.int64)},
-                weight=-(-length // spec.samples_per_position),
-                span=Span(start / spec.sample_rate_hz, (start + length) / spec.sample_rate_hz),
-            )
+            span = Span(start / spec.sample_rate_hz, (start + length) / spec.sample_rate_hz)
+            yield self._row(waveform, length, span)
             start += length
+
+    def _row(self, waveform: Mono, length: int | None = None, span: Span | None = None) -> Row:
+        """Return a window whose first `length` samples are input; all of them without one."""
+        length = len(waveform) if length is None else length
+        return Row(
+            {"waveform": waveform, "lengths": np.array(length, dtype=np.int64)},
+            weight=-(-length // self._spec.samples_per_position),
+            span=span,
+        )
+
+
+def _window_s(spec: AudioInput) -> float:
+    return spec.window_samples / spec.sample_rate_hz
 
 
 class _Windows:

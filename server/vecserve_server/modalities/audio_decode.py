@@ -1,10 +1,11 @@
-"""Audio files and bare samples, read as blocks of float32 frames.
+"""Audio decoding: files and bare samples, read as blocks of float32 frames.
 
 Blocks keep memory bounded: a compressed file may hold a thousand times its size.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import Enum
 from io import BytesIO
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy.typing as npt
 import soundfile
 
 from vecserve_server.errors import InvalidItem
-from vecserve_server.modalities.content import EncodedAudio, PcmAudio, SampleFormat
+from vecserve_server.modalities.content import Content
 from vecserve_server.modalities.signatures import describe
 
 MIN_SAMPLE_RATE_HZ = 1_000
@@ -35,6 +36,32 @@ _TAG_BYTES = 4096
 _UNKNOWN_RIFF_BYTES = 0x7FFF0000
 
 Block = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedAudio(Content):
+    """An audio file's bytes."""
+
+    described = "an audio file"
+    data: bytes
+
+
+class SampleFormat(Enum):
+    """How one PCM sample is written, as a numpy dtype."""
+
+    S16LE = "<i2"
+    F32LE = "<f4"
+
+
+@dataclass(frozen=True, slots=True)
+class PcmAudio(Content):
+    """Bare samples, channels interleaved."""
+
+    described = "PCM audio"
+    data: bytes
+    format: SampleFormat
+    sample_rate_hz: int
+    channels: int
 
 
 @dataclass(frozen=True, slots=True)

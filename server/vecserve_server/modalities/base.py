@@ -1,27 +1,87 @@
-"""What the three pipelines have in common: content in, rows out, vectors back.
+"""Modality base class: all that the server has to know of one kind of content.
 
-`prepare` runs in worker threads, before the queue, so a bad item fails alone
-and batches hold valid arrays only. `finish` runs after the batch. Neither
-knows protobuf, gRPC or ONNX Runtime.
+A modality is one subclass of this in a file of its own, listed in `registry`,
+beside its `Input` in the manifest. Nothing else asks what kind a tower is of.
 """
 
-from typing import Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
 
-from vecserve_server.modalities.content import Content
-from vecserve_server.modalities.rows import Prepared
+from vecserve_server.modalities.content import Content, Limits
+from vecserve_server.modalities.rows import Prepared, Row
+from vecserve_server.repository.manifest import Input
+
+Spec = TypeVar("Spec", bound=Input)
+Item = TypeVar("Item", bound=Content)
+Fields = Mapping[str, Callable[[Any], Content]]
 
 
-class Pipeline(Protocol):
-    """Turns one modality's items into rows. Thread-safe."""
+class Modality(ABC, Generic[Spec, Item]):
+    """Turns the items of one tower into rows of its graph. Thread-safe.
 
-    def is_quick(self, content: Content) -> bool:
-        """Whether preparing this item takes less than handing it to a worker thread."""
-        ...
+    Knows no gRPC and no ONNX Runtime.
+    """
 
-    def prepare(self, content: Content, *, refuse_truncation: bool) -> Prepared:
-        """Turn one item into rows.
+    fields: ClassVar[Fields]
+    """By field of vecserve.v1.Item's `content`: what makes a content of its value."""
 
-        Raises InvalidItem if the content is of another modality, cannot be
-        decoded, is over a limit, or is too long and `refuse_truncation`.
+    accepts: ClassVar[tuple[type[Content], ...]]
+    """The contents that `prepare` takes."""
+
+    windowed: ClassVar[bool] = False
+    """Whether an item may have several rows, each a part of it in time."""
+
+    @abstractmethod
+    def __init__(self, spec: Spec, bundle_dir: Path, limits: Limits) -> None:
+        """Raises ValueError if a file of the bundle or a limit is not usable."""
+
+    @staticmethod
+    @abstractmethod
+    def from_bytes(data: bytes) -> Content:
+        """Return the content that an element of a BYTES tensor holds. Raises InvalidItem."""
+
+    @classmethod
+    def describe(cls, spec: Spec, limits: Limits) -> dict[str, float]:
+        """Return what callers should know, by field of vecserve.v1.ModalityInfo."""
+        return {}
+
+    @property
+    def pads(self) -> dict[str, int]:
+        """What rows of several lengths are padded with, by input; empty if all are equal.
+
+        `attention_mask` is among them, with 0: it says where padding is.
         """
-        ...
+        return {}
+
+    @property
+    def max_positions(self) -> int:
+        """Length of the longest row, in the unit of the batch budget."""
+        return 1
+
+    @property
+    def max_rows(self) -> int:
+        """Rows of the largest item that the limits let in."""
+        return 1
+
+    @abstractmethod
+    def blank_row(self, positions: int) -> Row:
+        """Return a valid row of that length that means nothing: for measurements."""
+
+    @abstractmethod
+    def probe_rows(self) -> list[Row]:
+        """Return rows on which a provider that computes less exactly would show it."""
+
+    def is_quick(self, content: Item) -> bool:
+        """Whether preparing this item takes less than handing it to a worker thread."""
+        return False
+
+    @abstractmethod
+    def prepare(self, content: Item, *, refuse_truncation: bool) -> Prepared:
+        """Turn one item into rows; called in worker threads.
+
+        Before the queue, so a bad item fails alone and batches hold valid rows
+        only. Raises InvalidItem if the content cannot be decoded, is over a
+        limit, or is too long and `refuse_truncation`.
+        """

@@ -1,67 +1,14 @@
 """Item content as callers send it, and the limits on it."""
 
 from dataclasses import dataclass
-from enum import Enum
-
-from vecserve_server.errors import InvalidItem
+from typing import ClassVar
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
-    """A text."""
+class Content:
+    """What one item holds. Each modality has its own subclasses; `described` is for people."""
 
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class EncodedImage:
-    """An image file's bytes."""
-
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class EncodedAudio:
-    """An audio file's bytes."""
-
-    data: bytes
-
-
-class SampleFormat(Enum):
-    """How one PCM sample is written, as a numpy dtype."""
-
-    S16LE = "<i2"
-    F32LE = "<f4"
-
-
-@dataclass(frozen=True, slots=True)
-class PcmAudio:
-    """Bare samples, channels interleaved."""
-
-    data: bytes
-    format: SampleFormat
-    sample_rate_hz: int
-    channels: int
-
-
-Content = Text | EncodedImage | EncodedAudio | PcmAudio
-
-
-_KINDS = {
-    Text: "a text",
-    EncodedImage: "an image",
-    EncodedAudio: "an audio file",
-    PcmAudio: "PCM audio",
-}
-
-
-def wrong_modality(takes: str, content: Content) -> InvalidItem:
-    """Return the error for a content that a pipeline for `takes` was given."""
-    return InvalidItem(
-        "WRONG_MODALITY",
-        f"the item is {_KINDS[type(content)]}, this takes {takes}: "
-        "ListModels says which model takes what",
-    )
+    __slots__ = ()
+    described: ClassVar[str]
 
 
 @dataclass(frozen=True, slots=True)

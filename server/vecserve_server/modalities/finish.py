@@ -1,4 +1,4 @@
-"""What the graph gave for an item's rows, made into the vectors that were asked for."""
+"""Postprocessing: pooling and normalisation of what the graph gave for an item's rows."""
 
 from collections.abc import Sequence
 

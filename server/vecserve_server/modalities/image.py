@@ -1,18 +1,22 @@
-"""Images: decoded, turned upright, to RGB, resized, cropped.
+"""Image modality: decoded, turned upright, to RGB, resized, cropped.
 
 Every step gives the very bytes that Hugging Face's Pillow processors give for
 an image opened by `transformers.image_utils.load_image`; but 16-bit gray, which
 that clips to white, is scaled.
 """
 
+from dataclasses import dataclass
 from io import BytesIO
+from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from vecserve_server.errors import InvalidItem
-from vecserve_server.modalities.content import Content, EncodedImage, Limits, wrong_modality
+from vecserve_server.modalities.base import Fields, Modality
+from vecserve_server.modalities.content import Content, Limits
 from vecserve_server.modalities.rows import Prepared, Row
 from vecserve_server.modalities.signatures import describe
 from vecserve_server.repository.manifest import ImageInput
@@ -37,10 +41,24 @@ _UPRIGHT = {
 }
 
 
-class ImagePipeline:
+_PROBES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedImage(Content):
+    """An image file's bytes."""
+
+    described = "an image"
+    data: bytes
+
+
+class ImageModality(Modality[ImageInput, EncodedImage]):
     """Turns an image file into one row of `pixels`, uint8 [crop_height, crop_width, 3]."""
 
-    def __init__(self, spec: ImageInput, limits: Limits) -> None:
+    fields: ClassVar[Fields] = {"image": EncodedImage}
+    accepts = (EncodedImage,)
+
+    def __init__(self, spec: ImageInput, bundle_dir: Path, limits: Limits) -> None:
         """Raises ValueError if the pixel limit is over Pillow's."""
         # Pillow warns of images over MAX_IMAGE_PIXELS and refuses those twice as large.
         hard_limit = 2 * (Image.MAX_IMAGE_PIXELS or limits.max_image_pixels)
@@ -50,21 +68,33 @@ class ImagePipeline:
                 f"{hard_limit}: set it to that or less"
             )
         self._spec = spec
+        self._shape = (spec.crop_height, spec.crop_width, 3)
         self._max_pixels = limits.max_image_pixels
         Image.init()  # load the decoders now, not in the first request
 
-    def is_quick(self, content: Content) -> bool:
-        """Never: decoding takes milliseconds."""
-        return False
+    @staticmethod
+    def from_bytes(data: bytes) -> EncodedImage:
+        """Return a file."""
+        return EncodedImage(data)
 
-    def prepare(self, content: Content, *, refuse_truncation: bool) -> Prepared:
+    def blank_row(self, positions: int) -> Row:
+        """Return black pixels."""
+        return Row({"pixels": np.zeros(self._shape, dtype=np.uint8)})
+
+    def probe_rows(self) -> list[Row]:
+        """Return noise."""
+        random = np.random.default_rng(0)
+        return [
+            Row({"pixels": random.integers(0, 256, self._shape, dtype=np.uint8)})
+            for _ in range(_PROBES)
+        ]
+
+    def prepare(self, content: EncodedImage, *, refuse_truncation: bool) -> Prepared:
         """Decode, turn upright, convert, resize and crop an image; nothing is ever truncated.
 
-        Raises InvalidItem: WRONG_MODALITY, IMAGE_EMPTY, IMAGE_UNREADABLE,
-        IMAGE_TRUNCATED, IMAGE_TOO_LARGE, IMAGE_UNSUPPORTED.
+        Raises InvalidItem: IMAGE_EMPTY, IMAGE_UNREADABLE, IMAGE_TRUNCATED,
+        IMAGE_TOO_LARGE, IMAGE_UNSUPPORTED.
         """
-        if not isinstance(content, EncodedImage):
-            raise wrong_modality("images", content)
         image = _to_rgb(_turn_upright(self._decode(content.data)))
         return Prepared((Row({"pixels": self._resize_and_crop(image)}),))
 

@@ -1,4 +1,4 @@
-"""Says what bytes seem to be, for the error that refuses them."""
+"""File signatures: what bytes seem to be, for the error that refuses them."""
 
 # First bytes of common files, from each format's specification.
 _SIGNATURES = (

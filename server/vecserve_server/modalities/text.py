@@ -1,28 +1,48 @@
-"""Text: tokenized with the model's own tokenizer.json."""
+"""Text modality: tokenized with the model's own tokenizer.json."""
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import tokenizers
 
 from vecserve_server.errors import InvalidItem
-from vecserve_server.modalities.content import Content, Limits, Text, wrong_modality
+from vecserve_server.modalities.base import Fields, Modality
+from vecserve_server.modalities.content import Content, Limits
 from vecserve_server.modalities.rows import Prepared, Row
 from vecserve_server.repository.manifest import TextInput
 
 _QUICK_CHARACTERS = 1000
+# Of two lengths, so that padding and its mask are compared too.
+_PROBES = (
+    "A probe.",
+    "Rows of several lengths share this batch, so that padding and its mask are proven too.",
+)
 
 
-class TextPipeline:
+@dataclass(frozen=True, slots=True)
+class Text(Content):
+    """A text."""
+
+    described = "a text"
+    text: str
+
+
+class TextModality(Modality[TextInput, Text]):
     """Turns a text into one row of `input_ids` and `attention_mask`, int64 [tokens].
 
     The tokens are those of the Hugging Face tokenizer with `truncation=True,
     max_length=max_tokens`: special tokens are counted, and kept at both ends.
     """
 
+    fields: ClassVar[Fields] = {"text": Text}
+    accepts = (Text,)
+
     def __init__(self, spec: TextInput, bundle_dir: Path, limits: Limits) -> None:
         """Load the tokenizer. Raises ValueError if its file is not usable."""
+        self._pad_id = spec.pad_id
         self._max_tokens = spec.max_tokens
         self._max_bytes = limits.max_text_bytes
         path = bundle_dir / spec.tokenizer
@@ -38,18 +58,51 @@ class TextPipeline:
                 f"with {spec.max_tokens} tokens ({error}): export the model again"
             ) from error
 
-    def is_quick(self, content: Content) -> bool:
-        """Whether a text is short: a sentence takes 20 us, a trip to a thread 100 us."""
-        return isinstance(content, Text) and len(content.text) <= _QUICK_CHARACTERS
+    @staticmethod
+    def from_bytes(data: bytes) -> Text:
+        """Return a text. Raises InvalidItem: NOT_UTF8."""
+        try:
+            return Text(data.decode())
+        except UnicodeDecodeError as error:
+            raise InvalidItem("NOT_UTF8", f"the text is not UTF-8: {error}") from error
 
-    def prepare(self, content: Content, *, refuse_truncation: bool) -> Prepared:
+    @classmethod
+    def describe(cls, spec: TextInput, limits: Limits) -> dict[str, float]:
+        """Return the tokens that a text may have."""
+        return {"max_tokens": spec.max_tokens}
+
+    @property
+    def pads(self) -> dict[str, int]:
+        """Token ids and mask."""
+        return {"input_ids": self._pad_id, "attention_mask": 0}
+
+    @property
+    def max_positions(self) -> int:
+        """Tokens of the longest text."""
+        return self._max_tokens
+
+    def blank_row(self, positions: int) -> Row:
+        """Return padding, all of it attended to."""
+        return _row([self._pad_id] * positions, [1] * positions)
+
+    def probe_rows(self) -> list[Row]:
+        """Return sentences."""
+        return [
+            row
+            for text in _PROBES
+            for row in self.prepare(Text(text), refuse_truncation=False).rows
+        ]
+
+    def is_quick(self, content: Text) -> bool:
+        """Whether a text is short: a sentence takes 20 us, a trip to a thread 100 us."""
+        return len(content.text) <= _QUICK_CHARACTERS
+
+    def prepare(self, content: Text, *, refuse_truncation: bool) -> Prepared:
         """Tokenize a text.
 
-        Raises InvalidItem: WRONG_MODALITY, TEXT_TOO_LARGE (bytes), TEXT_TOO_LONG
-        (tokens, if `refuse_truncation`).
+        Raises InvalidItem: TEXT_TOO_LARGE (bytes), TEXT_TOO_LONG (tokens, if
+        `refuse_truncation`).
         """
-        if not isinstance(content, Text):
-            raise wrong_modality("text", content)
         size = len(content.text.encode())
         if size > self._max_bytes:
             raise InvalidItem(
@@ -67,16 +120,18 @@ class TextPipeline:
                 f"text has {self._full_length(encoding)} tokens, the model takes "
                 f"{self._max_tokens}; shorten it or ask for TRUNCATION_END",
             )
-        tokens = len(encoding.ids)
-        feeds: dict[str, npt.NDArray[np.generic]] = {
-            "input_ids": np.array(encoding.ids, dtype=np.int64),
-            "attention_mask": np.array(encoding.attention_mask, dtype=np.int64),
-        }
-        return Prepared(
-            (Row(feeds, positions=tokens, weight=tokens),), token_count=tokens, truncated=truncated
-        )
+        row = _row(encoding.ids, encoding.attention_mask)
+        return Prepared((row,), token_count=row.positions, truncated=truncated)
 
     def _full_length(self, encoding: tokenizers.Encoding) -> int:
         """Count the tokens of a text that was cut; every cut piece has its own specials."""
         pieces = encoding.overflowing
         return len(encoding) + sum(len(piece) - self._special_tokens for piece in pieces)
+
+
+def _row(ids: list[int], mask: list[int]) -> Row:
+    feeds: dict[str, npt.NDArray[np.generic]] = {
+        "input_ids": np.array(ids, dtype=np.int64),
+        "attention_mask": np.array(mask, dtype=np.int64),
+    }
+    return Row(feeds, positions=len(ids), weight=len(ids))

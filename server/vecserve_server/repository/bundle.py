@@ -46,9 +46,7 @@ def read_bundle(folder: Path) -> Bundle:
             f"{folder} holds {manifest.name} version {manifest.version}: "
             "move it to the folder of that name and version"
         )
-    named = {tower.graph for tower in manifest.towers} | {
-        tower.input.tokenizer for tower in manifest.towers if tower.input.kind == "text"
-    }
+    named = {name for tower in manifest.towers for name in (tower.graph, *tower.input.files)}
     if unlisted := sorted(named - manifest.files.keys()):
         raise BundleError(f"{folder}: the manifest has no hash for {', '.join(unlisted)}")
     for name, expected in manifest.files.items():

@@ -12,7 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny
 
 MANIFEST_FILE = "manifest.json"
 
@@ -44,7 +44,18 @@ class Output(Record):
     normalized: bool = Field(description="unit L2 length, made so inside the graph")
 
 
-class TextInput(Record):
+class Input(Record):
+    """What a tower takes. Each kind is a subclass, whose `kind` has that one value."""
+
+    kind: str
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of the files in the bundle that preparing items needs."""
+        return ()
+
+
+class TextInput(Input):
     """Text, tokenized by `tokenizer` (a Hugging Face tokenizer.json).
 
     The graph takes `input_ids` and `attention_mask`, int64 [batch, sequence],
@@ -56,8 +67,13 @@ class TextInput(Record):
     max_tokens: int = Field(gt=0, description="special tokens included")
     pad_id: int = Field(ge=0)
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The tokenizer."""
+        return (self.tokenizer,)
 
-class ImageInput(Record):
+
+class ImageInput(Input):
     """An image: its shortest edge is resized, then its centre is cropped.
 
     The graph takes `pixels`, uint8 RGB [batch, crop_height, crop_width, 3], and
@@ -71,7 +87,7 @@ class ImageInput(Record):
     crop_width: int = Field(gt=0, description="pixels")
 
 
-class AudioInput(Record):
+class AudioInput(Input):
     """Mono audio in windows of one fixed length.
 
     The graph takes `waveform`, float32 [batch, window_samples] with zeros after
@@ -86,11 +102,21 @@ class AudioInput(Record):
     samples_per_position: int = Field(gt=0)
 
 
+def _of_its_kind(value: object) -> object:
+    """Read an input as the subclass of Input that has its `kind`."""
+    if not isinstance(value, dict):
+        return value
+    kinds = {one.model_fields["kind"].default: one for one in Input.__subclasses__()}
+    if value.get("kind") not in kinds:
+        raise ValueError(f"input kind {value.get('kind')!r} is none of {', '.join(kinds)}")
+    return kinds[value["kind"]].model_validate(value)
+
+
 class Tower(Record):
     """One graph of a bundle and the one modality it takes."""
 
     graph: str = Field(description="file name of the ONNX graph inside the bundle")
-    input: Annotated[TextInput | ImageInput | AudioInput, Field(discriminator="kind")]
+    input: Annotated[SerializeAsAny[Input], BeforeValidator(_of_its_kind)]
     outputs: tuple[Output, ...] = Field(min_length=1, description="the first is the default")
     max_batch_rows: int = Field(gt=0, description="rows a batch may have")
     max_batch_positions: int = Field(

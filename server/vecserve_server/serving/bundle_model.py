@@ -1,14 +1,14 @@
-"""A bundle served for raw input: texts, image files or audio files as BYTES, vectors out."""
+"""Bundle model: raw items to vectors, as typed items or as elements of BYTES tensors."""
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 import numpy as np
 
 from vecserve_server.engine.tensors import BYTES, FP32, TensorSpec
 from vecserve_server.errors import InvalidItem, ServingError
-from vecserve_server.modalities.content import Content, EncodedAudio, EncodedImage, Text
+from vecserve_server.modalities.content import Content
 from vecserve_server.repository.manifest import Manifest
 from vecserve_server.serving.request import (
     Array,
@@ -17,7 +17,7 @@ from vecserve_server.serving.request import (
     check_names,
     check_rows,
 )
-from vecserve_server.serving.tower import Embedded, LoadedTower
+from vecserve_server.serving.tower import Embedded, ServedTower
 from vecserve_server.telemetry.statistics import Statistics
 from vecserve_server.telemetry.timings import Timings
 
@@ -28,7 +28,7 @@ MAX_ROWS = 256
 
 
 class BundleModel:
-    """A bundle that answers BYTES tensors, by the way that typed items take."""
+    """A bundle that answers items, typed or as elements of BYTES tensors. `towers` by kind."""
 
     platform = "vecserve"
     backend = "vecserve"
@@ -37,7 +37,7 @@ class BundleModel:
     def __init__(
         self,
         manifest: Manifest,
-        towers: dict[str, LoadedTower],
+        towers: dict[str, ServedTower],
         *,
         queue_delay_s: float,
         instances: int,
@@ -55,6 +55,22 @@ class BundleModel:
         self.instances = instances
         self.statistics = Statistics()
         self._towers = towers
+
+    def tower_for(self, content: Content) -> ServedTower:
+        """Return the tower that takes this content. Raises InvalidItem if there is none."""
+        for tower in self._towers.values():
+            if isinstance(content, tower.modality.accepts):
+                return tower
+        raise InvalidItem(
+            "WRONG_MODALITY",
+            f"model {self.name!r} takes {' and '.join(self._towers)}, not {content.described}: "
+            "ListModels says which model takes what",
+        )
+
+    def refuse_if_full(self, items: int, caller: Hashable) -> None:
+        """Raise if `items` more cannot be taken now: InvalidItem if never, else QueueFull."""
+        for tower in self._towers.values():
+            tower.graph.refuse_if_full(items, caller)
 
     async def infer(self, request: TensorRequest, timings: Timings) -> tuple[int, dict[str, Array]]:
         """Embed every row: ServedModel.infer. The first row that fails fails the request.
@@ -101,10 +117,9 @@ class BundleModel:
                 f"input {kind!r} has shape {list(shape)}, the model takes [-1, 1] or [-1]",
             )
         check_rows(shape[0], self.max_batch_size)
-        make = _CONTENT[kind]
-        return kind, [
-            make(index, element) for index, element in enumerate(tensor.values.ravel().tolist())
-        ]
+        make = self._towers[kind].modality.from_bytes
+        elements = tensor.values.ravel().tolist()
+        return kind, [_content(make, index, data) for index, data in enumerate(elements)]
 
 
 def describe(manifest: Manifest) -> dict[str, str]:
@@ -117,18 +132,12 @@ def describe(manifest: Manifest) -> dict[str, str]:
     }
 
 
-def _text(index: int, element: bytes) -> Content:
+def _content(make: Callable[[bytes], Content], index: int, data: bytes) -> Content:
     try:
-        return Text(element.decode())
-    except UnicodeDecodeError as error:
-        raise InvalidItem("NOT_UTF8", f"item {index}: the text is not UTF-8: {error}") from error
-
-
-_CONTENT: dict[str, Callable[[int, bytes], Content]] = {
-    "text": _text,
-    "image": lambda _, element: EncodedImage(element),
-    "audio": lambda _, element: EncodedAudio(element),
-}
+        return make(data)
+    except InvalidItem as error:
+        error.message = f"item {index}: {error.message}"
+        raise
 
 
 async def _row(index: int, task: "asyncio.Task[Embedded]") -> Embedded:

@@ -1,8 +1,10 @@
-"""What a model that answers tensor requests has, whatever is behind it."""
+"""Served model interface: what answers tensor requests, whatever is behind it."""
 
+from dataclasses import dataclass
 from typing import Protocol
 
 from vecserve_server.engine.tensors import TensorSpec
+from vecserve_server.serving.graph import ServedGraph
 from vecserve_server.serving.request import Array, TensorRequest
 from vecserve_server.telemetry.statistics import Statistics
 from vecserve_server.telemetry.timings import Timings
@@ -37,3 +39,11 @@ class ServedModel(Protocol):
         BYTES outputs are object arrays of bytes. Raises ServingError.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class InService:
+    """What one version of a model on disk is served by: a model for each name it goes by."""
+
+    models: dict[str, ServedModel]
+    graphs: tuple[ServedGraph, ...]

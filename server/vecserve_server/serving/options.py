@@ -1,4 +1,4 @@
-"""What a request may ask of a model, and which graph output answers it."""
+"""Embedding options of a request, and the graph output that answers them."""
 
 from dataclasses import dataclass
 
@@ -21,8 +21,10 @@ class EmbedOptions:
     each_window: bool | None = None
 
 
-def resolve(options: EmbedOptions, tower: Tower) -> OutputPlan:
+def resolve(options: EmbedOptions, tower: Tower, *, windowed: bool) -> OutputPlan:
     """Choose the graph output for `options` and what to do with it.
+
+    `windowed` is whether an item of the tower may have several rows.
 
     Raises InvalidItem if the model does not offer what is asked for.
     """
@@ -34,7 +36,7 @@ def resolve(options: EmbedOptions, tower: Tower) -> OutputPlan:
             "POOLING_NOT_OFFERED",
             f"no pooling {pooling.value!r} for {tower.input.kind} here; the model offers: {names}",
         )
-    pool_rows = _pool_rows(options, tower, pooling)
+    pool_rows = windowed and _pool_rows(options, pooling)
     normalize = offered[0].normalized if options.normalize is None else options.normalize
     raw = [output for output in offered if not output.normalized]
     unit = [output for output in offered if output.normalized]
@@ -47,10 +49,8 @@ def resolve(options: EmbedOptions, tower: Tower) -> OutputPlan:
     return OutputPlan(output=candidates[0], normalize=normalize, pool_rows=pool_rows)
 
 
-def _pool_rows(options: EmbedOptions, tower: Tower, pooling: Pooling) -> bool:
-    """Whether the rows of one item become one vector. Only audio has several."""
-    if tower.input.kind != "audio":
-        return False
+def _pool_rows(options: EmbedOptions, pooling: Pooling) -> bool:
+    """Whether the rows of one item become one vector."""
     if pooling is not Pooling.NONE:
         return not options.each_window
     if options.each_window is False:

@@ -1,17 +1,18 @@
-"""One modality of a model, loaded: an item's way through prepare, queue, compute and finish."""
+"""Tower in service: an item's way through prepare, queue, compute and finish."""
 
 import asyncio
 import time
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from vecserve_server.engine.engine import Job
 from vecserve_server.errors import ComputeFailed
-from vecserve_server.modalities.base import Pipeline
+from vecserve_server.modalities.base import Modality
 from vecserve_server.modalities.content import Content
 from vecserve_server.modalities.finish import finish
 from vecserve_server.modalities.rows import FinishedVector, Prepared, Row
@@ -33,13 +34,13 @@ class Embedded:
     truncated: bool
 
 
-class LoadedTower:
-    """A graph with the pipeline that feeds it raw items. Lives on one event loop."""
+class ServedTower:
+    """A graph with the modality that feeds it raw items. Lives on one event loop."""
 
     def __init__(
         self,
         tower: Tower,
-        pipeline: Pipeline,
+        modality: Modality[Any, Any],
         graph: ServedGraph,
         prepare_threads: Executor,
         *,
@@ -47,7 +48,7 @@ class LoadedTower:
     ) -> None:
         self.tower = tower
         self.graph = graph
-        self._pipeline = pipeline
+        self.modality = modality
         self._threads = prepare_threads
         # Items being prepared, or prepared but not yet in the queue: enough to
         # keep the threads busy.
@@ -61,7 +62,7 @@ class LoadedTower:
         Waits while the queue is full. Raises InvalidItem, DeadlineMissed,
         ComputeFailed.
         """
-        plan = resolve(options, self.tower)
+        plan = resolve(options, self.tower, windowed=self.modality.windowed)
         with self.graph.unanswered(1):
             prepared, queued = await self._prepare(content, options, timings)
             try:
@@ -85,11 +86,11 @@ class LoadedTower:
         """
         accepted = time.perf_counter()
         prepare = partial(
-            self._pipeline.prepare, content, refuse_truncation=options.refuse_truncation
+            self.modality.prepare, content, refuse_truncation=options.refuse_truncation
         )
         await self._staging.acquire(1)
         try:
-            if self._pipeline.is_quick(content):
+            if self.modality.is_quick(content):
                 prepared = prepare()
             else:
                 loop = asyncio.get_running_loop()
@@ -105,7 +106,7 @@ class LoadedTower:
         self, prepared: Prepared, output: str, job_options: JobOptions
     ) -> list[JobOutcome]:
         """Run an item's rows, each a job of its own: they may land in several batches."""
-        runs = [self.graph.run(_job_of(row, output), job_options) for row in prepared.rows]
+        runs = [self.graph.run(to_job(row, (output,)), job_options) for row in prepared.rows]
         # A task for each costs more than the wait for the only one.
         if len(runs) == 1:
             return [await runs[0]]
@@ -119,9 +120,10 @@ class LoadedTower:
                 tasks.pop().cancel()
 
 
-def _job_of(row: Row, output: str) -> Job:
+def to_job(row: Row, outputs: tuple[str, ...]) -> Job:
+    """Return the job that computes one row."""
     feeds = {name: feed[np.newaxis] for name, feed in row.feeds.items()}
-    return Job(feeds, rows=1, positions=row.positions, outputs=(output,))
+    return Job(feeds, rows=1, positions=row.positions, outputs=outputs)
 
 
 def _row_of(outcome: JobOutcome, output: str) -> npt.NDArray[np.float32]:

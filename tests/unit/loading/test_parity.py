@@ -1,25 +1,36 @@
 """What holds another provider to fp32: the same graph passes, a wrong one is refused."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
 
-from vecserve_server.engine.engine import Engine
+from vecserve_server.engine.engine import Engine, Job
 from vecserve_server.engine.padding import GraphSpec
 from vecserve_server.engine.session import GraphError, Session
-from vecserve_server.loading.parity import check_parity, probe_jobs
-from vecserve_server.modalities.build import build_pipeline
+from vecserve_server.loading.parity import check_parity
+from vecserve_server.modalities.base import Modality
 from vecserve_server.modalities.content import Limits
+from vecserve_server.modalities.registry import build_modality
 from vecserve_server.repository.bundle import Bundle, read_bundle
-from vecserve_server.repository.manifest import Tower
+from vecserve_server.serving.tower import to_job
 
 
-def engine_of(graph: Path, tower: Tower, cache: Path) -> Engine:
+def engine_of(graph: Path, modality: Modality[Any, Any], cache: Path) -> Engine:
     session = Session(graph, graph.parent.name, cores=1, cache=cache)
-    return Engine(session, GraphSpec.of_tower(tower))
+    return Engine(session, GraphSpec(modality.pads, frozenset()))
+
+
+def modality_of(bundle: Bundle) -> Modality[Any, Any]:
+    return build_modality(bundle.manifest.towers[0].input, bundle.folder, Limits())
+
+
+def jobs_of(bundle: Bundle, modality: Modality[Any, Any]) -> list[Job]:
+    names = [one.name for one in bundle.manifest.towers[0].outputs if one.pooling != "none"]
+    return [to_job(row, tuple(names)) for row in modality.probe_rows()]
 
 
 def bundle_of(repository: Path, name: str) -> Bundle:
@@ -30,9 +41,11 @@ def bundle_of(repository: Path, name: str) -> Bundle:
 def test_same_graph_passes(name: str, repository: Path, tmp_path: Path) -> None:
     bundle = bundle_of(repository, name)
     tower = bundle.manifest.towers[0]
-    engine = engine_of(bundle.folder / tower.graph, tower, tmp_path)
-    jobs = probe_jobs(tower, build_pipeline(tower, bundle.folder, Limits()))
-    assert check_parity(engine, engine, jobs, name, "cpu") == pytest.approx(1.0, abs=1e-6)
+    modality = modality_of(bundle)
+    engine = engine_of(bundle.folder / tower.graph, modality, tmp_path)
+    assert check_parity(engine, engine, jobs_of(bundle, modality), name, "cpu") == pytest.approx(
+        1.0, abs=1e-6
+    )
 
 
 @pytest.mark.parametrize("wrong", [0.0, np.nan])
@@ -50,12 +63,12 @@ def test_graph_that_computes_something_else_is_refused(
     (tmp_path / "changed").mkdir()
     changed = tmp_path / "changed" / "text.onnx"
     onnx.save(model, changed)
-    jobs = probe_jobs(tower, build_pipeline(tower, bundle.folder, Limits()))
+    modality = modality_of(bundle)
     with pytest.raises(GraphError, match="start with --provider all-MiniLM-L6-v2=cpu"):
         check_parity(
-            engine_of(changed, tower, tmp_path / "cache"),
-            engine_of(graph, tower, tmp_path / "cache"),
-            jobs,
+            engine_of(changed, modality, tmp_path / "cache"),
+            engine_of(graph, modality, tmp_path / "cache"),
+            jobs_of(bundle, modality),
             "all-MiniLM-L6-v2",
             "openvino",
         )

@@ -1,6 +1,7 @@
-"""AudioPipeline: decoding, averaging, resampling, windows, and what is refused."""
+"""AudioModality: decoding, averaging, resampling, windows, and what is refused."""
 
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -10,8 +11,9 @@ import soxr
 
 from tests.support.testdata import speech
 from vecserve_server.errors import InvalidItem
-from vecserve_server.modalities.audio import AudioPipeline
-from vecserve_server.modalities.content import Content, EncodedAudio, Limits, PcmAudio, SampleFormat
+from vecserve_server.modalities.audio import AudioModality
+from vecserve_server.modalities.audio_decode import EncodedAudio, PcmAudio, SampleFormat
+from vecserve_server.modalities.content import Content, Limits
 from vecserve_server.modalities.rows import Prepared, Span
 from vecserve_server.repository.manifest import AudioInput
 
@@ -19,8 +21,9 @@ Samples = npt.NDArray[np.float32]
 
 RATE = 16_000
 WINDOW = 2 * RATE
-PIPELINE = AudioPipeline(
+PIPELINE = AudioModality(
     AudioInput(sample_rate_hz=RATE, window_samples=WINDOW, samples_per_position=320),
+    Path(),
     Limits(max_audio_s=20),
 )
 

@@ -3,6 +3,7 @@
 import random
 import warnings
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import PIL.Image
@@ -10,18 +11,21 @@ import pytest
 import soundfile
 
 from vecserve_server.errors import InvalidItem
-from vecserve_server.modalities.audio import AudioPipeline
-from vecserve_server.modalities.content import EncodedAudio, EncodedImage, Limits
-from vecserve_server.modalities.image import ImagePipeline
+from vecserve_server.modalities.audio import AudioModality
+from vecserve_server.modalities.audio_decode import EncodedAudio
+from vecserve_server.modalities.content import Limits
+from vecserve_server.modalities.image import EncodedImage, ImageModality
 from vecserve_server.repository.manifest import AudioInput, ImageInput
 
 CASES = 150
-IMAGES = ImagePipeline(
+IMAGES = ImageModality(
     ImageInput(resize_shortest_edge=32, resample="bicubic", crop_height=32, crop_width=32),
+    Path(),
     Limits(max_image_pixels=200_000),
 )
-AUDIO = AudioPipeline(
+AUDIO = AudioModality(
     AudioInput(sample_rate_hz=16_000, window_samples=16_000, samples_per_position=320),
+    Path(),
     Limits(max_audio_s=10),
 )
 

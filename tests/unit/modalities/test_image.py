@@ -1,21 +1,22 @@
-"""ImagePipeline: what is refused and how. That the pixels are right: tests/parity."""
+"""ImageModality: what is refused and how. That the pixels are right: tests/parity."""
 
 import struct
 import zlib
 from collections.abc import Callable
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import pytest
 
 from vecserve_server.errors import InvalidItem
-from vecserve_server.modalities.content import EncodedImage, Limits
-from vecserve_server.modalities.image import ImagePipeline
+from vecserve_server.modalities.content import Limits
+from vecserve_server.modalities.image import EncodedImage, ImageModality
 from vecserve_server.repository.manifest import ImageInput
 
 SPEC = ImageInput(resize_shortest_edge=64, resample="bicubic", crop_height=64, crop_width=64)
-PIPELINE = ImagePipeline(SPEC, Limits(max_image_pixels=1_000_000))
+PIPELINE = ImageModality(SPEC, Path(), Limits(max_image_pixels=1_000_000))
 
 
 def encoded(form: str, size: tuple[int, int] = (200, 150), mode: str = "RGB") -> bytes:

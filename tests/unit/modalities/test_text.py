@@ -1,4 +1,4 @@
-"""TextPipeline: limits, truncation, threads."""
+"""TextModality: limits, truncation, threads."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -8,8 +8,8 @@ import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from vecserve_server.errors import InvalidItem
-from vecserve_server.modalities.content import EncodedImage, Limits, Text
-from vecserve_server.modalities.text import TextPipeline
+from vecserve_server.modalities.content import Limits
+from vecserve_server.modalities.text import Text, TextModality
 from vecserve_server.repository.manifest import TextInput
 
 CLS, SEP, UNKNOWN, ONE, TWO = 1, 2, 3, 4, 5
@@ -31,17 +31,17 @@ def bundle(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def pipeline(bundle: Path) -> TextPipeline:
+def pipeline(bundle: Path) -> TextModality:
     spec = TextInput(tokenizer="tokenizer.json", max_tokens=MAX_TOKENS, pad_id=0)
-    return TextPipeline(spec, bundle, Limits(max_text_bytes=1000))
+    return TextModality(spec, bundle, Limits(max_text_bytes=1000))
 
 
-def ids(pipeline: TextPipeline, text: str) -> list[int]:
+def ids(pipeline: TextModality, text: str) -> list[int]:
     (row,) = pipeline.prepare(Text(text), refuse_truncation=False).rows
     return [int(token) for token in row.feeds["input_ids"]]
 
 
-def test_a_text_is_one_row_of_its_own_length(pipeline: TextPipeline) -> None:
+def test_a_text_is_one_row_of_its_own_length(pipeline: TextModality) -> None:
     prepared = pipeline.prepare(Text("One two three"), refuse_truncation=True)
     (row,) = prepared.rows
     assert {name: array.dtype for name, array in row.feeds.items()} == {
@@ -54,17 +54,17 @@ def test_a_text_is_one_row_of_its_own_length(pipeline: TextPipeline) -> None:
     assert row.span is None
 
 
-def test_an_empty_text_is_its_special_tokens(pipeline: TextPipeline) -> None:
+def test_an_empty_text_is_its_special_tokens(pipeline: TextModality) -> None:
     assert ids(pipeline, "") == [CLS, SEP]
 
 
-def test_a_text_of_exactly_the_limit_is_whole(pipeline: TextPipeline) -> None:
+def test_a_text_of_exactly_the_limit_is_whole(pipeline: TextModality) -> None:
     prepared = pipeline.prepare(Text("one two one two"), refuse_truncation=True)
     assert (prepared.token_count, prepared.truncated) == (MAX_TOKENS, False)
 
 
 def test_the_end_of_a_long_text_is_left_out_but_not_the_last_special_token(
-    pipeline: TextPipeline,
+    pipeline: TextModality,
 ) -> None:
     prepared = pipeline.prepare(Text("one two one two two"), refuse_truncation=False)
     (row,) = prepared.rows
@@ -73,7 +73,7 @@ def test_the_end_of_a_long_text_is_left_out_but_not_the_last_special_token(
 
 
 @pytest.mark.parametrize("words", [5, 8, 9, 100])
-def test_a_refused_text_is_told_its_length(pipeline: TextPipeline, words: int) -> None:
+def test_a_refused_text_is_told_its_length(pipeline: TextModality, words: int) -> None:
     with pytest.raises(InvalidItem) as raised:
         pipeline.prepare(Text("one " * words), refuse_truncation=True)
     assert raised.value.reason == "TEXT_TOO_LONG"
@@ -82,7 +82,7 @@ def test_a_refused_text_is_told_its_length(pipeline: TextPipeline, words: int) -
     )
 
 
-def test_the_limit_is_in_bytes_of_utf8(pipeline: TextPipeline) -> None:
+def test_the_limit_is_in_bytes_of_utf8(pipeline: TextModality) -> None:
     assert ids(pipeline, "é" * 500) == [CLS, UNKNOWN, SEP]
     with pytest.raises(InvalidItem, match=r"1002 bytes.*1000") as raised:
         pipeline.prepare(Text("é" * 501), refuse_truncation=False)
@@ -91,21 +91,15 @@ def test_the_limit_is_in_bytes_of_utf8(pipeline: TextPipeline) -> None:
 
 def test_a_hundred_thousand_words(bundle: Path) -> None:
     spec = TextInput(tokenizer="tokenizer.json", max_tokens=MAX_TOKENS, pad_id=0)
-    pipeline = TextPipeline(spec, bundle, Limits())
+    pipeline = TextModality(spec, bundle, Limits())
     text = Text("one two " * 50_000)
     assert pipeline.prepare(text, refuse_truncation=False).truncated
     with pytest.raises(InvalidItem, match="100002 tokens"):
         pipeline.prepare(text, refuse_truncation=True)
 
 
-def test_another_modality_is_refused(pipeline: TextPipeline) -> None:
-    with pytest.raises(InvalidItem, match="an image, this takes text") as raised:
-        pipeline.prepare(EncodedImage(b""), refuse_truncation=False)
-    assert raised.value.reason == "WRONG_MODALITY"
-
-
 def test_threads_that_truncate_and_refuse_do_not_disturb_each_other(
-    pipeline: TextPipeline,
+    pipeline: TextModality,
 ) -> None:
     def prepare(index: int) -> tuple[int, bool] | str:
         text = Text("one " * (index % 9))

@@ -3,23 +3,19 @@
 from vecserve.v1 import model_pb2
 from vecserve_server.api.embedding.messages import POOLING_VALUES
 from vecserve_server.modalities.content import Limits
-from vecserve_server.models.models import Model
+from vecserve_server.modalities.registry import MODALITIES
+from vecserve_server.models.registry import ModelVersion, State
 from vecserve_server.repository.manifest import Tower
 
-_MODALITIES = {
-    "text": model_pb2.MODALITY_TEXT,
-    "image": model_pb2.MODALITY_IMAGE,
-    "audio": model_pb2.MODALITY_AUDIO,
-}
 
-
-def to_model_info(model: Model, limits: Limits) -> model_pb2.ModelInfo:
-    """Return what this server says of a model."""
-    manifest = model.manifest
+def to_model_info(version: ModelVersion, limits: Limits) -> model_pb2.ModelInfo:
+    """Return what this server says of a bundle that is READY, or still LOADING."""
+    manifest = version.bundle.manifest
+    ready = version.state is State.READY
     return model_pb2.ModelInfo(
         name=manifest.name,
         version=manifest.version,
-        state=model_pb2.MODEL_STATE_READY if model.ready else model_pb2.MODEL_STATE_LOADING,
+        state=model_pb2.MODEL_STATE_READY if ready else model_pb2.MODEL_STATE_LOADING,
         description=manifest.description,
         trained=manifest.trained,
         license=manifest.license,
@@ -31,8 +27,10 @@ def to_model_info(model: Model, limits: Limits) -> model_pb2.ModelInfo:
 
 
 def _modality(tower: Tower, limits: Limits) -> model_pb2.ModalityInfo:
+    name = f"MODALITY_{tower.input.kind.upper()}"
+    known = name in model_pb2.Modality.DESCRIPTOR.values_by_name
     info = model_pb2.ModalityInfo(
-        modality=_MODALITIES[tower.input.kind],
+        modality=name if known else None,
         outputs=[
             model_pb2.OutputInfo(
                 pooling=POOLING_VALUES[output.pooling], normalized=output.normalized
@@ -40,9 +38,6 @@ def _modality(tower: Tower, limits: Limits) -> model_pb2.ModalityInfo:
             for output in tower.outputs
         ],
     )
-    if tower.input.kind == "text":
-        info.max_tokens = tower.input.max_tokens
-    if tower.input.kind == "audio":
-        info.window_seconds = tower.input.window_samples / tower.input.sample_rate_hz
-        info.max_seconds = limits.max_audio_s
+    for field, fact in MODALITIES[type(tower.input)].describe(tower.input, limits).items():
+        setattr(info, field, fact)
     return info

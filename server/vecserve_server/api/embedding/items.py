@@ -1,4 +1,4 @@
-"""One item in, one ItemResult out, whatever happens in between."""
+"""Item handler: one item in, one ItemResult out, whatever happens in between."""
 
 import logging
 from dataclasses import dataclass
@@ -14,8 +14,9 @@ from vecserve_server.api.embedding.messages import (
 from vecserve_server.api.rpc.caller import Caller
 from vecserve_server.api.rpc.status import code_name
 from vecserve_server.errors import ComputeFailed, ServingError
-from vecserve_server.models.models import Model, Models
+from vecserve_server.models.registry import ModelRegistry
 from vecserve_server.scheduling.options import JobOptions
+from vecserve_server.serving.bundle_model import BundleModel
 from vecserve_server.serving.options import EmbedOptions
 from vecserve_server.telemetry.metrics import Metrics
 from vecserve_server.telemetry.timings import Timings
@@ -27,7 +28,7 @@ _log = logging.getLogger(__name__)
 class ItemContext:
     """What the items of one message have in common."""
 
-    model: Model
+    model: BundleModel
     options: EmbedOptions
     job_options: JobOptions
 
@@ -35,8 +36,8 @@ class ItemContext:
 class ItemHandler:
     """Answers items. `answer` never raises, but for the cancellation of its caller."""
 
-    def __init__(self, models: Models, metrics: Metrics) -> None:
-        self._models = models
+    def __init__(self, registry: ModelRegistry, metrics: Metrics) -> None:
+        self._registry = registry
         self._metrics = metrics
 
     def order(
@@ -47,7 +48,7 @@ class ItemHandler:
         """Read what a message asks for, or return why none of its items can be answered."""
         try:
             return ItemContext(
-                self._models.find_ready(message.model, message.version),
+                self._registry.find_bundle(message.model, message.version),
                 to_options(message.options),
                 to_job_options(message.options, caller),
             )
@@ -71,24 +72,24 @@ class ItemHandler:
                 embedded,
                 half_precision=options.half_precision,
                 timings=timings,
-                version=model.manifest.version,
+                version=model.version,
             )
         except ServingError as error:
             return self._refused(item.item_id, error, timings, model)
         except Exception:
-            _log.exception("item of model %s failed in an unforeseen way", model.manifest.name)
+            _log.exception("item of model %s failed in an unforeseen way", model.name)
             unforeseen = ComputeFailed(
                 "UNFORESEEN", "the server failed on this item; its log says how"
             )
             return self._refused(item.item_id, unforeseen, timings, model)
-        self._metrics.answered(model.manifest.name, "OK", timings)
+        self._metrics.answered(model.name, "OK", timings)
         return result
 
     def _refused(
-        self, item_id: str, error: ServingError, timings: Timings, model: Model | None
+        self, item_id: str, error: ServingError, timings: Timings, model: BundleModel | None
     ) -> embedding_pb2.ItemResult:
         # A name no model has must not become a label: callers could make up any number.
-        name, version = (model.manifest.name, model.manifest.version) if model else ("unknown", "")
+        name, version = (model.name, model.version) if model else ("unknown", "")
         if isinstance(error, ComputeFailed):
             _log.warning("model %s: %s", name, error.message)
         self._metrics.answered(name, code_name(error), timings)

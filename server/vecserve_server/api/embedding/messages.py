@@ -1,4 +1,4 @@
-"""Protobuf messages to our own values and back. Protobuf ends here."""
+"""Conversion of vecserve.v1 messages to our own values and back. Protobuf ends here."""
 
 import time
 from collections.abc import Mapping
@@ -10,14 +10,8 @@ from vecserve.v1 import embedding_pb2, model_pb2
 from vecserve_server.api.rpc.caller import Caller
 from vecserve_server.api.rpc.status import to_status
 from vecserve_server.errors import InvalidItem, ServingError
-from vecserve_server.modalities.content import (
-    Content,
-    EncodedAudio,
-    EncodedImage,
-    PcmAudio,
-    SampleFormat,
-    Text,
-)
+from vecserve_server.modalities.content import Content
+from vecserve_server.modalities.registry import content_fields
 from vecserve_server.modalities.rows import FinishedVector
 from vecserve_server.repository.manifest import Pooling
 from vecserve_server.scheduling.options import JobOptions, Priority
@@ -51,30 +45,18 @@ _EACH_WINDOW = {
     embedding_pb2.WINDOWS_EACH: True,
     embedding_pb2.WINDOWS_POOLED: False,
 }
-_SAMPLE_FORMATS = {
-    embedding_pb2.SAMPLE_FORMAT_S16LE: SampleFormat.S16LE,
-    embedding_pb2.SAMPLE_FORMAT_F32LE: SampleFormat.F32LE,
-}
 MAX_ITEM_ID_BYTES = 256
+_CONTENTS = content_fields()
 
 
 def to_content(item: embedding_pb2.Item) -> Content:
     """Return what an item holds. Raises InvalidItem if it holds nothing we know."""
     if len(item.item_id.encode()) > MAX_ITEM_ID_BYTES:
         raise InvalidItem("ITEM_ID_TOO_LONG", f"an item_id has at most {MAX_ITEM_ID_BYTES} bytes")
-    match item.WhichOneof("content"):
-        case "text":
-            return Text(item.text)
-        case "image":
-            return EncodedImage(item.image)
-        case "audio":
-            return EncodedAudio(item.audio)
-        case "pcm":
-            sample_format = _value(_SAMPLE_FORMATS, item.pcm.format, "pcm.format")
-            return PcmAudio(
-                item.pcm.samples, sample_format, item.pcm.sample_rate_hz, item.pcm.channels or 1
-            )
-    raise InvalidItem("NO_CONTENT", "the item is empty: set one of text, image, audio or pcm")
+    field = item.WhichOneof("content")
+    if field is None:
+        raise InvalidItem("NO_CONTENT", f"the item is empty: set one of {', '.join(_CONTENTS)}")
+    return _CONTENTS[field](getattr(item, field))
 
 
 def to_options(options: embedding_pb2.EmbedOptions) -> EmbedOptions:

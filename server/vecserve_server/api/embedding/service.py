@@ -19,7 +19,7 @@ from vecserve_server.api.rpc.parse import parser
 from vecserve_server.api.rpc.status import abort
 from vecserve_server.errors import InvalidItem, ServingError
 from vecserve_server.modalities.content import Limits
-from vecserve_server.models.models import Models
+from vecserve_server.models.registry import ModelRegistry
 
 SERVICE = embedding_pb2.DESCRIPTOR.services_by_name["EmbeddingService"].full_name
 
@@ -30,14 +30,14 @@ class EmbeddingService:
     def __init__(
         self,
         drain: Drain,
-        models: Models,
+        registry: ModelRegistry,
         handler: ItemHandler,
         limits: Limits,
         *,
         max_stream_items: int,
     ) -> None:
         self._drain = drain
-        self._models = models
+        self._registry = registry
         self._handler = handler
         self._limits = limits
         self._max_stream_items = max_stream_items
@@ -98,12 +98,12 @@ class EmbeddingService:
     ) -> embedding_pb2.ListModelsResponse:
         """Answer ListModels."""
         return embedding_pb2.ListModelsResponse(
-            models=[to_model_info(model, self._limits) for model in self._models.all()]
+            models=[to_model_info(version, self._limits) for version in self._registry.bundles()]
         )
 
     async def get_model(
         self, request: embedding_pb2.GetModelRequest, _context: grpc.aio.ServicerContext
     ) -> embedding_pb2.GetModelResponse:
-        """Answer GetModel. Raises ModelNotFound."""
-        model = self._models.find(request.model, request.version)
-        return embedding_pb2.GetModelResponse(model=to_model_info(model, self._limits))
+        """Answer GetModel. Raises ModelNotFound, ModelNotReady of one that is unloaded."""
+        version = self._registry.find_bundle_version(request.model, request.version)
+        return embedding_pb2.GetModelResponse(model=to_model_info(version, self._limits))

@@ -1,4 +1,4 @@
-"""One request in, one response out, counted."""
+"""Inference handler: one ModelInferRequest in, one response out, counted."""
 
 import asyncio
 import logging
@@ -10,7 +10,7 @@ from vecserve_server.api.oip.stubs import grpc_service_pb2 as pb
 from vecserve_server.api.rpc.caller import Caller
 from vecserve_server.api.rpc.status import code_name
 from vecserve_server.errors import ComputeFailed, DeadlineMissed, ServingError
-from vecserve_server.models.catalog import Catalog
+from vecserve_server.models.registry import ModelRegistry
 from vecserve_server.serving.model import ServedModel
 from vecserve_server.telemetry.metrics import Metrics
 from vecserve_server.telemetry.statistics import RequestTimings
@@ -22,8 +22,8 @@ _log = logging.getLogger(__name__)
 class InferHandler:
     """Answers requests on tensors."""
 
-    def __init__(self, catalog: Catalog, regions: Regions, metrics: Metrics) -> None:
-        self._catalog = catalog
+    def __init__(self, registry: ModelRegistry, regions: Regions, metrics: Metrics) -> None:
+        self._registry = registry
         self._regions = regions
         self._metrics = metrics
 
@@ -34,7 +34,7 @@ class InferHandler:
         started = time.perf_counter()
         timings = Timings()
         try:
-            model = self._catalog.find(request.model_name, request.model_version)
+            model = self._registry.find(request.model_name, request.model_version)
         except ServingError as error:
             # A name no model has must not become a label: callers could make up any number.
             self._metrics.answered("unknown", code_name(error), timings)

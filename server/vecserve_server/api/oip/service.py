@@ -18,8 +18,8 @@ from vecserve_server.api.rpc.handlers import unary
 from vecserve_server.api.rpc.parse import parser
 from vecserve_server.api.rpc.status import abort
 from vecserve_server.errors import FeatureOff, InvalidItem, RegionNotFound, ServingError
-from vecserve_server.models.catalog import Catalog
-from vecserve_server.models.manager import ModelManager, State
+from vecserve_server.models.manager import ModelManager
+from vecserve_server.models.registry import ModelRegistry, State
 
 _DESCRIPTOR = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 SERVICE: str = _DESCRIPTOR.full_name
@@ -32,7 +32,7 @@ class InferenceService:
         self,
         drain: Drain,
         manager: ModelManager,
-        catalog: Catalog,
+        registry: ModelRegistry,
         handler: InferHandler,
         regions: Regions,
         *,
@@ -41,7 +41,7 @@ class InferenceService:
     ) -> None:
         self._drain = drain
         self._manager = manager
-        self._catalog = catalog
+        self._registry = registry
         self._handler = handler
         self._regions = regions
         self._max_stream_items = max_stream_items
@@ -101,7 +101,7 @@ class InferenceService:
     ) -> Message:
         """Answer ModelReady."""
         try:
-            self._catalog.find(request.name, request.version)
+            self._registry.find(request.name, request.version)
         except ServingError:
             return pb.ModelReadyResponse(ready=False)
         return pb.ModelReadyResponse(ready=True)
@@ -121,15 +121,15 @@ class InferenceService:
         self, request: pb.ModelMetadataRequest, _: grpc.aio.ServicerContext
     ) -> Message:
         """Answer ModelMetadata. Raises ModelNotFound, ModelNotReady."""
-        model = self._catalog.find(request.name, request.version)
-        return to_metadata(model, self._catalog.versions_of(model.name))
+        model = self._registry.find(request.name, request.version)
+        return to_metadata(model, self._registry.ready_versions(model.name))
 
     async def model_config(
         self, request: pb.ModelConfigRequest, _: grpc.aio.ServicerContext
     ) -> Message:
         """Answer ModelConfig. Raises ModelNotFound, ModelNotReady."""
-        model = self._catalog.find(request.name, request.version)
-        config = to_config(model, self._catalog.versions_of(model.name))
+        model = self._registry.find(request.name, request.version)
+        config = to_config(model, self._registry.ready_versions(model.name))
         return pb.ModelConfigResponse(config=config)
 
     async def model_statistics(
@@ -137,11 +137,11 @@ class InferenceService:
     ) -> Message:
         """Answer ModelStatistics. Raises ModelNotFound, ModelNotReady."""
         if request.name:
-            self._catalog.find(request.name, request.version)
+            self._registry.find(request.name, request.version)
         return pb.ModelStatisticsResponse(
             model_stats=[
                 to_statistics(model)
-                for model in self._catalog.all()
+                for model in self._registry.served()
                 if request.name in ("", model.name) and request.version in ("", model.version)
             ]
         )

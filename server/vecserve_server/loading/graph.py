@@ -1,0 +1,208 @@
+"""Graph loading: choose a provider, load, check, measure; the same for towers and ONNX files."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from vecserve_server.engine.engine import Engine, Job
+from vecserve_server.engine.padding import GraphSpec
+from vecserve_server.engine.session import Session
+from vecserve_server.engine.tensors import TensorSpec, UnknownType, specs_of
+from vecserve_server.loading.calibrate import calibrate
+from vecserve_server.loading.parity import check_parity
+from vecserve_server.loading.providers import load_on_choice, log_nodes
+from vecserve_server.loading.resources import LoadResources
+from vecserve_server.repository.config import ModelConfig, Provider
+from vecserve_server.repository.errors import BundleError
+from vecserve_server.scheduling.cost_model import CostModel, Sample
+from vecserve_server.scheduling.options import BatchLimits
+from vecserve_server.scheduling.scheduler import use_of_cores
+from vecserve_server.serving.graph import ServedGraph
+from vecserve_server.serving.tensor_model import TensorModel
+
+_log = logging.getLogger(__name__)
+
+# What a batch of a graph that was not measured is expected to take, in seconds.
+_GUESS_S = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class GraphPlan:
+    """How a graph is to be run, known once its inputs and outputs are.
+
+    `capacity` bounds the rows that wait or run. A tensor request has up to
+    `max_batch_size` rows, 0 where the first axis is no batch, and up to
+    `max_length` along axis 1 of `length_input`, where there is one. Blank rows
+    of up to `max_positions` are measured, unless `blank_row` is None; a graph
+    that refuses them cannot be served if they are `measured_always`.
+    `parity_jobs` are compared with the cpu's outputs on any other provider.
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    spec: GraphSpec
+    limits: BatchLimits
+    capacity: int
+    max_batch_size: int
+    length_input: str | None
+    max_length: int | None
+    blank_row: Callable[[int], Job] | None
+    max_positions: int
+    measured_always: bool
+    parity_jobs: list[Job]
+    instances: int | None = None
+
+
+class GraphOnDisk(Protocol):
+    """A graph that can be loaded: a tower of a bundle, or an ONNX file."""
+
+    @property
+    def name(self) -> str:
+        """Name in logs and metrics, unique on this server."""
+        ...
+
+    @property
+    def model(self) -> str:
+        """Name of the model."""
+        ...
+
+    @property
+    def path(self) -> Path:
+        """The ONNX file."""
+        ...
+
+    @property
+    def sha256(self) -> str:
+        """Hash of all that the file is made of."""
+        ...
+
+    @property
+    def config(self) -> ModelConfig:
+        """What the operator says of the model."""
+        ...
+
+    def automatic_provider(self) -> Provider:
+        """Return what it runs on where nobody says."""
+        ...
+
+    def plan(
+        self, session: Session, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]
+    ) -> GraphPlan:
+        """Return how to run it. Raises BundleError, GraphError if it cannot be served."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedGraph:
+    """A graph in memory, checked and measured, that nobody asks yet."""
+
+    name: str
+    engine: Engine
+    plan: GraphPlan
+    cost: CostModel
+
+    def serve(self, resources: LoadResources) -> ServedGraph:
+        """Put it in service; call this on the event loop."""
+        queue = resources.runner.add(self.name, self.plan.limits, self.cost, self.engine)
+        return ServedGraph(
+            resources.runner,
+            queue,
+            inputs=self.plan.inputs,
+            outputs=self.plan.outputs,
+            capacity=self.plan.capacity,
+        )
+
+    def tensor_model(
+        self,
+        graph: ServedGraph,
+        resources: LoadResources,
+        *,
+        name: str,
+        version: str,
+        filename: str,
+        about: dict[str, str],
+    ) -> TensorModel:
+        """Return what answers tensor requests with `graph`, this graph in service."""
+        return TensorModel(
+            name,
+            version,
+            graph,
+            filename=filename,
+            about=about,
+            max_batch_size=self.plan.max_batch_size,
+            queue_delay_s=self.plan.limits.delay_s,
+            instances=self.plan.instances or resources.cores,
+            queue_bytes=resources.queue_bytes,
+            length_input=self.plan.length_input,
+            max_length=self.plan.max_length,
+        )
+
+
+def load_graph(graph: GraphOnDisk, resources: LoadResources) -> LoadedGraph:
+    """Load a graph, check it and measure it; slow, for a worker thread.
+
+    Raises BundleError, GraphError and what ONNX Runtime raises.
+    """
+    choice = resources.providers.choice(graph.model, graph.config)
+    session, engine, plan = load_on_choice(
+        graph.name,
+        choice,
+        graph.automatic_provider,
+        lambda provider: _load_on(graph, provider, resources),
+    )
+    log_nodes(graph.name, session)
+    cost = _measure(graph, engine, plan, resources.cores)
+    return LoadedGraph(graph.name, engine, plan, cost)
+
+
+def _load_on(
+    graph: GraphOnDisk, provider: Provider, resources: LoadResources
+) -> tuple[Session, Engine, GraphPlan]:
+    session = Session(
+        graph.path, graph.sha256, cores=resources.cores, cache=resources.cache, provider=provider
+    )
+    try:
+        inputs, outputs = specs_of(session.inputs), specs_of(session.outputs)
+    except UnknownType as error:
+        raise BundleError(f"{graph.path}: {error}") from error
+    plan = graph.plan(session, inputs, outputs)
+    engine = Engine(session, plan.spec, plan.instances)
+    if provider != "cpu" and plan.parity_jobs:
+        on_cpu = Session(graph.path, graph.sha256, cores=1, cache=resources.cache)
+        reference = Engine(on_cpu, plan.spec)
+        cosine = check_parity(engine, reference, plan.parity_jobs, graph.model, provider)
+        _log.info("%s: min cosine %.6f on %s to its vectors on cpu", graph.name, cosine, provider)
+    return session, engine, plan
+
+
+def _measure(graph: GraphOnDisk, engine: Engine, plan: GraphPlan, cores: int) -> CostModel:
+    guess = CostModel([Sample(1, 1, _GUESS_S)], speedup=1.0)
+    if plan.blank_row is None:
+        return guess
+    try:
+        cost = calibrate(
+            engine,
+            plan.blank_row,
+            has_lengths=plan.length_input is not None,
+            max_rows=plan.limits.max_rows if plan.spec.batches else 1,
+            max_positions=plan.max_positions,
+        )
+    except Exception as error:
+        if plan.measured_always:
+            raise
+        _log.warning("%s takes no blank rows, so it is not warmed up: %s", graph.model, error)
+        return guess
+    row = f"{graph.name}: the shortest row takes {cost.seconds(1, 1) * 1e3:.1f} ms on one core"
+    if cores == 1:
+        _log.info("%s", row)
+    else:
+        _log.info(
+            "%s; all %d cores are %.1f times as fast, so %s",
+            row,
+            cores,
+            cost.speedup(rows=1),
+            use_of_cores(cost, cores),
+        )
+    return cost
