@@ -16,15 +16,21 @@ class ServerProcess:
     """A `vecserve-server` on free loopback ports. Use as a context manager.
 
     Entering waits until the log says what `until` matches: by default that all
-    models are ready. `log` is what it has printed so far.
+    models are ready. `log` is what it has printed so far. `module` is run in the
+    place of the server.
     """
 
     def __init__(
-        self, repository: Path, *flags: str, until: str = r"serving \d+ models, ready"
+        self,
+        repository: Path,
+        *flags: str,
+        until: str = r"serving \d+ models, ready",
+        module: str = "vecserve_server",
     ) -> None:
         self.repository = repository
         self._flags = flags
         self._until = until
+        self._module = module
         self._lines: list[str] = []
         self._ended = False
         self._news = threading.Condition()
@@ -32,7 +38,7 @@ class ServerProcess:
     def __enter__(self) -> "ServerProcess":
         self.process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "vecserve_server"),
+                *(sys.executable, "-m", self._module),
                 *("--repository", str(self.repository), "--port", "0", "--metrics-port", "0"),
                 *self._flags,
             ],

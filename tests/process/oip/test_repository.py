@@ -118,6 +118,23 @@ def test_unload_and_load_again(control: InferenceServerClient, server: ServerPro
     assert failure(control.unload_model, "nothing")[0] == "NOT_FOUND"
 
 
+def test_a_model_unloaded_and_gone_from_disk_is_not_found_by_both_protocols(
+    control: InferenceServerClient, server: ServerProcess, folder: Path
+) -> None:
+    control.unload_model(MINILM)
+    (folder / MINILM).unlink()
+    assert failure(control.infer, MINILM, inputs(text=strings(b"a")))[0] == "NOT_FOUND"
+    assert (MINILM, "1") not in index(control)
+    with grpc.insecure_channel(server.address) as channel:
+        stub = EmbeddingServiceStub(channel)
+        with pytest.raises(grpc.RpcError) as caught:
+            typed.embed(stub, MINILM, typed.text("a"))
+        assert typed.rpc_error(caught.value)[:2] == ("NOT_FOUND", "MODEL_NOT_FOUND")
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.GetModel(embedding_pb2.GetModelRequest(model=MINILM))
+        assert typed.rpc_error(caught.value)[0] == "NOT_FOUND"
+
+
 async def test_the_aio_client_describes_and_controls_too(server: ServerProcess) -> None:
     async with AsyncClient(server.address) as client:
         await client.infer("adds", inputs(x=ZEROS))
