@@ -1,4 +1,4 @@
-"""The `vecserve-server` command."""
+"""`vecserve-server` command."""
 
 import asyncio
 import signal
@@ -8,9 +8,10 @@ import uvloop
 from pydantic import ValidationError
 from pydantic_settings import CliApp
 
-from vecserve_server.app import App, StartError
+from vecserve_server.app import App
 from vecserve_server.config import ServerConfig
 from vecserve_server.engine.session import GraphError
+from vecserve_server.errors import StartError
 from vecserve_server.malloc import return_large_blocks
 from vecserve_server.repository.errors import BundleError
 from vecserve_server.telemetry.logs import configure_logs

@@ -1,22 +1,22 @@
-"""Wires the server together: starts it, loads the models, stops it without losing an item."""
+"""Application wiring: starts the server, loads the models, stops without losing an item."""
 
 import gc
 import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from prometheus_client import start_http_server
 
+from vecserve_server.api.embedding import service as embedding
 from vecserve_server.api.embedding.items import ItemHandler
-from vecserve_server.api.embedding.service import SERVICE, EmbeddingService
 from vecserve_server.api.oip import service as inference
 from vecserve_server.api.oip.requests import InferHandler
 from vecserve_server.api.oip.shared_memory import Regions
 from vecserve_server.api.rpc.drain import Drain
-from vecserve_server.api.rpc.reflection import reflection_handlers
+from vecserve_server.api.rpc.health import Health
+from vecserve_server.api.rpc.server import RpcServer
 from vecserve_server.config import ServerConfig
+from vecserve_server.errors import StartError
 from vecserve_server.loading.providers import EVERY_MODEL, Providers
 from vecserve_server.loading.resources import LoadResources
 from vecserve_server.modalities.content import Limits
@@ -31,17 +31,12 @@ _log = logging.getLogger(__name__)
 _GC_THRESHOLD = 50_000
 
 
-class StartError(Exception):
-    """The server cannot start; the message says why and what to do."""
-
-
 class App:
     """One server process. `start`, then `load`, then, at the end, `stop`."""
 
     def __init__(self, config: ServerConfig) -> None:
         self._config = config
         self._metrics = Metrics()
-        registry = ModelRegistry()
         self._runner = Runner(config.compute_cores, self._metrics.batch_ran)
         self._prepare_threads = ThreadPoolExecutor(
             config.prepare_workers, thread_name_prefix="prepare"
@@ -53,6 +48,7 @@ class App:
             max_audio_s=config.max_audio_s,
         )
         queue_bytes = config.max_queue_mb * 1024 * 1024
+        registry = ModelRegistry()
         self._manager = ModelManager(
             config.repository,
             LoadResources(
@@ -69,43 +65,34 @@ class App:
             registry,
             self._metrics,
             self._load_threads,
-            changed=self._tell_health,
+            changed=self._report_health,
         )
-        self._drain = Drain()
-        self._service = EmbeddingService(
-            self._drain,
-            registry,
-            ItemHandler(registry, self._metrics),
-            limits,
-            max_stream_items=config.max_stream_items,
-        )
+        drain = Drain()
         regions = Regions()
-        self._inference = inference.InferenceService(
-            self._drain,
-            self._manager,
-            registry,
-            InferHandler(registry, regions, self._metrics),
-            regions,
-            max_stream_items=config.max_stream_items,
-            max_stream_bytes=queue_bytes,
-        )
+        self._health = Health()
         self._stopping = False
-        self._told: dict[str, bool] = {}
-        self._health = health.aio.HealthServicer()
-        aging = [
-            ("grpc.max_connection_age_ms", config.max_connection_age_s * 1000),
-            ("grpc.max_connection_age_grace_ms", round(config.shutdown_grace_s * 1000)),
-        ]
-        self._server = grpc.aio.server(
-            options=[
-                *(aging if config.max_connection_age_s else []),
-                ("grpc.max_receive_message_length", config.max_message_mb * 1024 * 1024),
-                # Two servers on one port would share its callers silently.
-                ("grpc.so_reuseport", 0),
-                # Clients behind load balancers keep idle connections alive.
-                ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-                ("grpc.keepalive_permit_without_calls", 1),
-            ]
+        self._rpc = RpcServer(
+            config,
+            {
+                embedding.SERVICE: embedding.EmbeddingService(
+                    drain.closed,
+                    registry,
+                    ItemHandler(registry, self._metrics),
+                    limits,
+                    max_stream_items=config.max_stream_items,
+                ).handler(),
+                inference.SERVICE: inference.InferenceService(
+                    drain.closed,
+                    self._manager,
+                    registry,
+                    InferHandler(registry, regions, self._metrics),
+                    regions,
+                    max_stream_items=config.max_stream_items,
+                    max_stream_bytes=queue_bytes,
+                ).handler(),
+            },
+            drain,
+            self._health,
         )
 
     async def start(self) -> None:
@@ -117,19 +104,8 @@ class App:
                 f"--provider names {', '.join(unknown)}, but the models in "
                 f"{self._config.repository} are {', '.join(sorted(models))}"
             )
-        await self._tell_health()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        services = (SERVICE, inference.SERVICE, health.SERVICE_NAME)
-        self._server.add_generic_rpc_handlers(
-            (self._service.handler(), self._inference.handler(), *reflection_handlers(services))
-        )
-        address = f"{self._config.host}:{self._config.port}"
-        try:
-            port = self._server.add_insecure_port(address)
-        except RuntimeError as error:
-            raise StartError(
-                f"cannot listen on {address}; is another server there? choose one with --port"
-            ) from error
+        await self._report_health()
+        port = self._rpc.bind()
         metrics_address = f"{self._config.host}:{self._config.metrics_port}"
         try:
             self._metrics_server, self._metrics_thread = start_http_server(
@@ -140,7 +116,7 @@ class App:
                 f"cannot serve metrics on {metrics_address} ({error.strerror}): "
                 "choose another with --metrics-port"
             ) from error
-        await self._server.start()
+        await self._rpc.start()
         _log.info("listening on %s:%d, loading %d models", self._config.host, port, count)
         _log.info(
             "metrics on http://%s:%d/metrics", self._config.host, self._metrics_server.server_port
@@ -154,7 +130,7 @@ class App:
         # collection took a tenth of the event loop's time.
         gc.freeze()
         gc.set_threshold(_GC_THRESHOLD)
-        await self._tell_health()
+        await self._report_health()
         count = len(self._manager.readiness())
         _log.info("serving %d models, ready in %.1f s", count, time.perf_counter() - started)
 
@@ -162,10 +138,8 @@ class App:
         """Accept nothing more, answer what was accepted, and let go of everything."""
         _log.info("stopping: answering what was accepted")
         self._stopping = True
-        await self._tell_health()
-        end_s = time.monotonic() + self._config.shutdown_grace_s
-        await self._drain.close(self._config.shutdown_grace_s)
-        await self._server.stop(max(end_s - time.monotonic(), 0))
+        await self._report_health()
+        await self._rpc.stop()
         self._metrics_server.shutdown()
         self._metrics_server.server_close()
         self._metrics_thread.join()
@@ -174,15 +148,8 @@ class App:
         self._runner.close()
         _log.info("stopped")
 
-    async def _tell_health(self) -> None:
-        """Say of the server and of each model whether it answers, where that has changed."""
+    async def _report_health(self) -> None:
         whole = self._manager.ready
-        statuses = {"": whole, SERVICE: whole, inference.SERVICE: whole}
-        statuses |= self._manager.readiness()
-        for name, ready in statuses.items():
-            serving = ready and not self._stopping
-            if self._told.get(name) is serving:
-                continue
-            self._told[name] = serving
-            status = health_pb2.HealthCheckResponse
-            await self._health.set(name, status.SERVING if serving else status.NOT_SERVING)
+        ready = {"": whole, embedding.SERVICE: whole, inference.SERVICE: whole}
+        ready |= self._manager.readiness()
+        await self._health.set({name: one and not self._stopping for name, one in ready.items()})

@@ -1,4 +1,4 @@
-"""The server's settings: flags first, then VECSERVE_* variables, then the defaults here."""
+"""Settings of the server: flags first, then VECSERVE_* variables, then the defaults here."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Everything that can go wrong with a request, in one tree.
+"""Errors of the serving path, in one tree.
 
     ServingError
     ├── InvalidItem         the caller's input or options: change it
@@ -14,8 +14,12 @@
     ├── ShuttingDown        this server stops: go elsewhere
     └── ComputeFailed       the model failed on this item: our fault
 
-`api.status` maps each to its google.rpc code; no other room knows codes.
+`api.rpc.status` maps each to its google.rpc code; nothing else knows codes.
 """
+
+
+class StartError(Exception):
+    """The server cannot start; the message says why and what to do."""
 
 
 class ServingError(Exception):

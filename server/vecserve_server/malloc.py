@@ -1,4 +1,4 @@
-"""Keeps the process's memory near what it uses."""
+"""Memory allocator settings that keep the process's memory near what it uses."""
 
 import ctypes
 

@@ -1,4 +1,4 @@
-"""Runs graphs that take or give bfloat16, which numpy does not know.
+"""bfloat16 inputs and outputs of graphs, which numpy does not know.
 
 Arrays hold its 16 bits as uint16.
 """

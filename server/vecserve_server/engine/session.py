@@ -1,4 +1,4 @@
-"""One ONNX graph, ready to run."""
+"""ONNX Runtime session: one graph, ready to run."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Tries out what the names of a graph's axes promise, before anybody relies on it.
+"""Batching check: whether a graph keeps what the names of its axes promise, tried before use.
 
 A graph may ignore its mask, or mix the rows of a batch; then its requests must
 not be padded, or not share batches, or answers would depend on who shared them.

@@ -1,4 +1,4 @@
-"""Measures a graph when it is loaded: warms it up, and gives its cost model a start."""
+"""Calibration: a graph's warm-up, and the first measurements of its cost model."""
 
 import time
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""On what a model runs: as its operator says, or else on the best there is."""
+"""Provider choice: what a model runs on, as its operator says, or else the best there is."""
 
 import logging
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""Reads bundles and checks that they are whole."""
+"""Bundle reading, and the check that a bundle is whole."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What an operator may say of a model in a `config.json`.
+"""Operator's configuration of a model, in a `config.json`.
 
 It lies beside the model, or one level up for all its versions. A bundle's manifest
 comes from the exporter and is not to be edited; this file is.

@@ -1,4 +1,4 @@
-"""What is wrong with a model on disk."""
+"""Error of a model on disk."""
 
 
 class BundleError(Exception):

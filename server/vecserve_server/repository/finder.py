@@ -1,4 +1,4 @@
-"""Finds the models of a repository."""
+"""Repository scan: the models and versions in a folder."""
 
 from pathlib import Path
 

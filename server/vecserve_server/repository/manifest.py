@@ -1,4 +1,4 @@
-"""The bundle format: what `manifest.json` says of one version of a model.
+"""Bundle format: what `manifest.json` says of one version of a model.
 
 A bundle is a folder `<repository>/<name>/<version>/` that holds this manifest
 and every file it names. The exporter writes it, the server reads it; nothing

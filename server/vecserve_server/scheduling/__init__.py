@@ -1,1 +1,1 @@
-"""Which waiting rows run together, and when."""
+"""Scheduling: which waiting rows run together, and when."""

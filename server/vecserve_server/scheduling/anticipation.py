@@ -1,4 +1,4 @@
-"""How many of those just answered are about to ask again.
+"""Anticipation: how many of those just answered are about to ask again.
 
 A caller in a loop sends its next job as soon as it has its answer. A core that
 starts on the first of them to be back leaves the others to the next batch, and

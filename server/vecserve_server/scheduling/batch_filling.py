@@ -1,4 +1,4 @@
-"""Which waiting jobs ride along with the one whose turn it is."""
+"""Batch filling: which waiting jobs join the one that goes first."""
 
 from collections.abc import Hashable, Iterator
 from typing import Generic

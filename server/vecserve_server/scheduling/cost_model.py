@@ -1,4 +1,4 @@
-"""How long a batch takes, learnt from batches that ran.
+"""Cost model: how long a batch takes, learnt from batches that ran.
 
 Transformers spend, for r rows of n positions, a fixed part (launching the
 kernels, reading the weights), a part a row, a part a position (the linear

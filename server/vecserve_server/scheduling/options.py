@@ -4,6 +4,8 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from enum import IntEnum
 
+from vecserve_server.scheduling.deadline import NO_DEADLINE, Deadline
+
 
 class Priority(IntEnum):
     """Who goes first: a person who waits, or a program that pours in work."""
@@ -29,9 +31,8 @@ class JobOptions:
     """On whose behalf a job waits, and how.
 
     `caller` is whom fairness is between. `priority` None lets the scheduler choose.
-    After `deadline_s`, of time.perf_counter(), the answer is worth nothing.
     """
 
     caller: Hashable
     priority: Priority | None = None
-    deadline_s: float | None = None
+    deadline: Deadline = NO_DEADLINE

@@ -1,5 +1,6 @@
-"""What waits: jobs, and the queue of each graph."""
+"""Queues of waiting jobs, one a graph."""
 
+import math
 from bisect import bisect_right, insort
 from collections import deque
 from collections.abc import Hashable, Iterator
@@ -16,7 +17,6 @@ P = TypeVar("P")
 # to be written and to travel: deadlines must leave room for both.
 _UNCERTAINTY = 1.1
 _ANSWER_S = 0.002
-_NEVER = float("inf")
 
 
 def answered_by_s(now_s: float, seconds: float) -> float:
@@ -46,21 +46,20 @@ class Entry(Generic[P]):
     admitted: bool = field(default=False, init=False)
     alone_s: float = field(default=0.0, init=False)
     """What it would take alone on one core, as predicted when it came."""
-    deadline_s: float = field(default=_NEVER, init=False)
+    deadline_s: float = field(init=False)
     indexes: "tuple[LengthIndex[P], ...]" = field(default=(), init=False)
     """Those it is in: of its priority, and of its caller in it."""
 
     def __post_init__(self) -> None:
         """Read the deadline once: it is looked at often."""
-        if self.options.deadline_s is not None:
-            self.deadline_s = self.options.deadline_s
+        self.deadline_s = self.options.deadline.at_s
 
     def is_late(self, now_s: float, speedup: float | None = None) -> bool:
         """Whether it cannot make its deadline even if it starts now.
 
         It runs `speedup` times as fast as on one core; by default as on all.
         """
-        if self.deadline_s == _NEVER:
+        if self.deadline_s == math.inf:
             return False
         speedup = self.queue.cost.speedup(self.rows) if speedup is None else speedup
         return answered_by_s(now_s, self.alone_s / speedup) > self.deadline_s

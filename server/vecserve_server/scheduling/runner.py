@@ -1,4 +1,4 @@
-"""Runs the scheduler's batches: asyncio on one side, compute threads on the other."""
+"""Runner of the scheduler's batches: asyncio on one side, compute threads on the other."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""Which jobs run together, on how many cores, when: the rules, without clock or thread.
+"""Scheduler: which jobs run together, on how many cores, when; without clock or thread.
 
 One scheduler serves all models. A slot is a core: a batch takes one core, or
 all of them, so models share the cores instead of oversubscribing them.
@@ -13,6 +13,7 @@ all of them, so models share the cores instead of oversubscribing them.
   it costs compute.
 """
 
+import math
 from collections import deque
 from collections.abc import Hashable
 from dataclasses import dataclass
@@ -121,9 +122,7 @@ class Scheduler(Generic[P]):
             entry.options.caller
         ):
             self._lone_caller, self._lone_s = entry.options.caller, now_s
-        if entry.options.deadline_s is not None and entry.is_late(
-            now_s + self.wait_s(entry.options.caller)
-        ):
+        if entry.deadline_s < math.inf and entry.is_late(now_s + self.wait_s(entry.options.caller)):
             self.late.append(entry)
             return
         entry.waiting = True

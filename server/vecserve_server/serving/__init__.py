@@ -1,1 +1,1 @@
-"""Loaded models and the one way an item takes through them."""
+"""Models in service, and the one way an item takes through them."""

@@ -1,4 +1,4 @@
-"""A bound on the bytes of requests that wait or run."""
+"""Byte budget: a bound on the bytes of requests that wait or run."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

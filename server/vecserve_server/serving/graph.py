@@ -1,4 +1,4 @@
-"""One graph in service: its queue, and the bound on what waits for it."""
+"""Graph in service: its queue, and the bound on what waits for it."""
 
 import asyncio
 from collections.abc import Hashable, Iterator

@@ -1,4 +1,4 @@
-"""A request on tensors, and the check that it fits a model. Knows no protocol."""
+"""Tensor request, and the check that it fits a model. Knows no protocol."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""A bounded number of places, taken several at a time, first come, first served."""
+"""Weighted semaphore: units taken several at a time, first come, first served."""
 
 import asyncio
 from collections import deque

@@ -1,4 +1,4 @@
-"""A graph served as it is: the tensors it takes in, the tensors it gives out."""
+"""Tensor model: a graph served for the tensors it takes and gives."""
 
 import time
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""One line an event, on standard error."""
+"""Log format: one line an event, on standard error."""
 
 import logging
 import time

@@ -1,4 +1,4 @@
-"""What requests to one version of a model cost since it was loaded."""
+"""Request statistics of one version of a model since it was loaded."""
 
 import time
 from collections import deque

@@ -1,6 +1,7 @@
 """The scheduler's promises, over random arrivals, lengths, deadlines, cancellations and runs."""
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vecserve_server.scheduling.cost_model import CostModel, Sample
+from vecserve_server.scheduling.deadline import NO_DEADLINE, Deadline
 from vecserve_server.scheduling.fairness import BULK_ROWS
 from vecserve_server.scheduling.options import BatchLimits, JobOptions, Priority
 from vecserve_server.scheduling.queue import Entry, Queue
@@ -62,8 +64,8 @@ class Simulation:
         priority: Priority | None = None,
         within_s: float | None = None,
     ) -> int:
-        deadline_s = None if within_s is None else self.now_s + within_s
-        terms = JobOptions(caller, priority, deadline_s)
+        deadline = NO_DEADLINE if within_s is None else Deadline(self.now_s + within_s)
+        terms = JobOptions(caller, priority, deadline)
         entry = Entry(self.queues[queue], rows, positions, key, terms, self.submitted)
         self.waiting[self.submitted] = entry
         self.submitted += 1
@@ -126,7 +128,7 @@ class Simulation:
     def _collect_late(self) -> None:
         while self.scheduler.late:
             entry = self.scheduler.late.popleft()
-            assert entry.options.deadline_s is not None
+            assert entry.deadline_s < math.inf
             del self.waiting[entry.payload]
             self.done.append(entry.payload)
 
@@ -181,8 +183,7 @@ def test_every_job_is_answered_once_in_a_legal_batch(
             assert batch.rows <= LIMITS.max_rows
             assert batch.rows * batch.longest <= LIMITS.max_positions
         for entry in batch.entries:
-            deadline_s = entry.options.deadline_s
-            assert deadline_s is None or simulation.now_s < deadline_s
+            assert simulation.now_s < entry.deadline_s
 
     for action, value in steps:
         if action == "submit":
@@ -519,8 +520,7 @@ def test_batch_mates_make_nobody_late() -> None:
     assert batch is not None
     assert batch.rows == 2
     in_time = simulation.now_s + true_seconds(batch.rows, batch.longest)
-    deadlines = [entry.options.deadline_s for entry in batch.entries]
-    assert all(deadline_s is None or in_time < deadline_s for deadline_s in deadlines)
+    assert all(in_time < entry.deadline_s for entry in batch.entries)
 
 
 def test_a_job_that_only_all_cores_can_answer_in_time_gets_them() -> None:
@@ -547,8 +547,7 @@ def test_twice_what_it_can_do_costs_little_of_what_it_does() -> None:
         while simulation.now_s < came_s and (batch := simulation.take()):
             simulation.finish(batch)
             for entry in batch.entries:
-                assert entry.options.deadline_s is not None
-                if simulation.now_s <= entry.options.deadline_s:
+                if simulation.now_s <= entry.deadline_s:
                     worth_s += true_seconds(entry.rows, entry.positions)
         simulation.now_s = max(simulation.now_s, came_s)
     assert worth_s > 0.9 * simulation.now_s

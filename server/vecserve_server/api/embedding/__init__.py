@@ -1,1 +1,1 @@
-"""The EmbeddingService of vecserve.v1 over gRPC."""
+"""EmbeddingService of vecserve.v1 over gRPC."""

@@ -1,4 +1,4 @@
-"""Keeps stream responses small enough for clients with gRPC's default limits."""
+"""Message sizes: stream responses that fit clients with gRPC's default limits."""
 
 from collections.abc import Iterable, Iterator
 from typing import TypeVar

@@ -1,6 +1,5 @@
 """Conversion of vecserve.v1 messages to our own values and back. Protobuf ends here."""
 
-import time
 from collections.abc import Mapping
 from typing import TypeVar
 
@@ -153,10 +152,7 @@ def to_job_options(options: embedding_pb2.EmbedOptions, caller: Caller) -> JobOp
         raise InvalidItem(
             "UNKNOWN_VALUE", f"priority has the value {options.priority}; this server knows 0 to 2"
         )
-    deadlines = [] if caller.deadline_s is None else [caller.deadline_s]
-    if options.HasField("timeout"):
-        timeout_s = options.timeout.ToNanoseconds() / 1e9
-        if timeout_s <= 0:
-            raise InvalidItem("TIMEOUT_INVALID", f"timeout is {timeout_s} s: make it positive")
-        deadlines.append(time.perf_counter() + timeout_s)
-    return JobOptions(caller.name, _PRIORITIES[options.priority], min(deadlines, default=None))
+    timeout_s = options.timeout.ToNanoseconds() / 1e9 if options.HasField("timeout") else None
+    if timeout_s is not None and timeout_s <= 0:
+        raise InvalidItem("TIMEOUT_INVALID", f"timeout is {timeout_s} s: make it positive")
+    return JobOptions(caller.name, _PRIORITIES[options.priority], caller.deadline.within(timeout_s))

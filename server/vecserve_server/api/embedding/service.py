@@ -1,23 +1,18 @@
-"""The EmbeddingService of vecserve.v1."""
+"""EmbeddingService of vecserve.v1."""
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
 from itertools import count
 
 import grpc
-from google.protobuf.message import Message
 
 from vecserve.v1 import embedding_pb2
 from vecserve_server.api.embedding.describe import to_model_info
 from vecserve_server.api.embedding.items import ItemHandler
 from vecserve_server.api.embedding.stream import EmbedStream
 from vecserve_server.api.rpc.caller import caller_of
-from vecserve_server.api.rpc.drain import Drain
-from vecserve_server.api.rpc.handlers import unary
-from vecserve_server.api.rpc.parse import parser
-from vecserve_server.api.rpc.status import abort
-from vecserve_server.errors import InvalidItem, ServingError
+from vecserve_server.api.rpc.handlers import stream, unary
+from vecserve_server.errors import InvalidItem
 from vecserve_server.modalities.content import Limits
 from vecserve_server.models.registry import ModelRegistry
 
@@ -29,14 +24,14 @@ class EmbeddingService:
 
     def __init__(
         self,
-        drain: Drain,
+        stopping: asyncio.Event,
         registry: ModelRegistry,
         handler: ItemHandler,
         limits: Limits,
         *,
         max_stream_items: int,
     ) -> None:
-        self._drain = drain
+        self._stopping = stopping
         self._registry = registry
         self._handler = handler
         self._limits = limits
@@ -48,14 +43,10 @@ class EmbeddingService:
         return grpc.method_handlers_generic_handler(
             SERVICE,
             {
-                "Embed": unary(self._drain, embedding_pb2.EmbedRequest, self.embed),
-                "EmbedStream": grpc.stream_stream_rpc_method_handler(
-                    self._drain.guard(self.embed_stream),
-                    parser(embedding_pb2.EmbedStreamRequest),
-                    embedding_pb2.EmbedStreamResponse.SerializeToString,
-                ),
-                "ListModels": unary(self._drain, embedding_pb2.ListModelsRequest, self.list_models),
-                "GetModel": unary(self._drain, embedding_pb2.GetModelRequest, self.get_model),
+                "Embed": unary(embedding_pb2.EmbedRequest, self.embed),
+                "EmbedStream": stream(self.embed_stream),
+                "ListModels": unary(embedding_pb2.ListModelsRequest, self.list_models),
+                "GetModel": unary(embedding_pb2.GetModelRequest, self.get_model),
             },
         )
 
@@ -72,26 +63,19 @@ class EmbeddingService:
                 f"{count} items have the item_id {item_id!r}: give each its own",
             )
         caller = caller_of(context)
-        order = self._handler.order(request, caller)
-        if isinstance(order, ServingError):
-            raise order
-        order.model.refuse_if_full(len(request.items), caller.name)
-        answers = [self._handler.answer(item, order) for item in request.items]
+        shared = self._handler.context_of(request, caller)
+        shared.model.refuse_if_full(len(request.items), caller.name)
+        handled = [self._handler.handle(item, shared) for item in request.items]
         # A task for each costs more than the wait for the only one.
-        results = [await answers[0]] if len(answers) == 1 else await asyncio.gather(*answers)
+        results = [await handled[0]] if len(handled) == 1 else await asyncio.gather(*handled)
         return embedding_pb2.EmbedResponse(results=results)
 
-    async def embed_stream(
-        self, _requests: AsyncIterator[Message], context: grpc.aio.ServicerContext
-    ) -> None:
-        """Answer EmbedStream."""
+    async def embed_stream(self, context: grpc.aio.ServicerContext) -> None:
+        """Answer EmbedStream. Raises ServingError if it ends before the client ends it."""
         caller = caller_of(context, stream=next(self._stream_numbers))
-        stream = EmbedStream(
-            context, caller, self._handler, self._drain.closed, self._max_stream_items
-        )
-        error = await stream.serve()
-        if error:
-            await abort(context, error)
+        await EmbedStream(
+            context, caller, self._handler, self._stopping, self._max_stream_items
+        ).serve()
 
     async def list_models(
         self, _request: embedding_pb2.ListModelsRequest, _context: grpc.aio.ServicerContext

@@ -1,4 +1,4 @@
-"""One EmbedStream: reading with back-pressure, answering each item once, writing.
+"""Embedding stream: reading with back-pressure, answering each item once, writing.
 
 Three loops meet here. The reader takes a place for every item and starts a
 task that answers it; finished answers go to the outbox; the writer sends them
@@ -16,16 +16,15 @@ from vecserve_server.api.embedding.chunks import messages_of, pieces_of
 from vecserve_server.api.embedding.items import ItemContext, ItemHandler
 from vecserve_server.api.embedding.messages import to_error_result
 from vecserve_server.api.rpc.caller import Caller
-from vecserve_server.api.rpc.parse import Malformed
-from vecserve_server.api.rpc.streaming import read_until_stopped
-from vecserve_server.errors import DuplicateItem, InvalidItem, ServingError
+from vecserve_server.api.rpc.streaming import read_stream
+from vecserve_server.errors import DuplicateItem, ServingError
 from vecserve_server.telemetry.timings import Timings
 
 ItemResult = embedding_pb2.ItemResult
 
 
 class EmbedStream:
-    """The state of one stream. `serve` returns why it ended, or None at the client's end."""
+    """The state of one stream."""
 
     def __init__(
         self,
@@ -46,57 +45,59 @@ class EmbedStream:
         # is read, others when it is done.
         self._outbox: deque[asyncio.Task[ItemResult]] = deque()
         self._news = asyncio.Event()
-        self._ordered = False
+        # As the first message says.
+        self._ordered: bool | None = None
 
-    async def serve(self) -> ServingError | None:
-        """Answer all that the client sends; return why reading stopped, if not by its end."""
-        reader = asyncio.create_task(read_until_stopped(self._read(), self._stopping))
+    async def serve(self) -> None:
+        """Answer all that the client sends. Raises ServingError if it ends before its end."""
+        reader = asyncio.create_task(
+            read_stream(
+                self._context, embedding_pb2.EmbedStreamRequest, self._accept, self._stopping
+            )
+        )
         reader.add_done_callback(lambda _: self._news.set())
         try:
             while not (reader.done() and not self._tasks and not self._outbox):
                 await self._news.wait()
                 self._news.clear()
                 await self._write_ready()
-            return reader.result()
+            if error := reader.result():
+                raise error
         finally:
             reader.cancel()
             for task in self._tasks:
                 task.cancel()
 
-    async def _read(self) -> ServingError | None:
-        first = True
-        while (message := await self._context.read()) is not grpc.aio.EOF:
-            if isinstance(message, Malformed):
-                return InvalidItem(
-                    "MALFORMED_MESSAGE",
-                    f"a message of the stream is no EmbedStreamRequest: {message.why}",
-                )
-            if first:
-                self._ordered = message.ordered
-                first = False
-            order = self._handler.order(message, self._caller)
-            for item in message.items:
-                await self._slots.acquire()
-                self._accept(item, order)
-        return None
+    async def _accept(self, message: embedding_pb2.EmbedStreamRequest) -> None:
+        if self._ordered is None:
+            self._ordered = message.ordered
+        try:
+            shared: ItemContext | ServingError = self._handler.context_of(message, self._caller)
+        except ServingError as error:
+            shared = error
+        for item in message.items:
+            await self._slots.acquire()
+            self._start(item, shared)
 
-    def _accept(self, item: embedding_pb2.Item, order: ItemContext | ServingError) -> None:
+    def _start(self, item: embedding_pb2.Item, shared: ItemContext | ServingError) -> None:
         if item.item_id in self._unanswered:
-            answer = _answer_duplicate(item.item_id)
+            result = _refuse_duplicate(item.item_id)
         else:
             self._unanswered.add(item.item_id)
-            answer = self._answer(item, order)
-        task = asyncio.create_task(answer)
+            result = self._handle(item, shared)
+        task = asyncio.create_task(result)
         self._tasks.add(task)
         if self._ordered:
             self._outbox.append(task)
         task.add_done_callback(self._done)
 
-    async def _answer(
-        self, item: embedding_pb2.Item, order: ItemContext | ServingError
+    async def _handle(
+        self, item: embedding_pb2.Item, shared: ItemContext | ServingError
     ) -> ItemResult:
         try:
-            return await self._handler.answer(item, order)
+            if isinstance(shared, ServingError):
+                return self._handler.refuse(item, shared)
+            return await self._handler.handle(item, shared)
         finally:
             self._unanswered.discard(item.item_id)
 
@@ -119,7 +120,7 @@ class EmbedStream:
                 self._slots.release()
 
 
-async def _answer_duplicate(item_id: str) -> ItemResult:
+async def _refuse_duplicate(item_id: str) -> ItemResult:
     error = DuplicateItem(
         "DUPLICATE_ITEM_ID",
         f"another item with item_id {item_id!r} is not answered yet: give each its own",

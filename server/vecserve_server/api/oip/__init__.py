@@ -1,1 +1,1 @@
-"""The Open Inference Protocol over gRPC, with Triton's extensions."""
+"""Open Inference Protocol over gRPC, with Triton's extensions."""

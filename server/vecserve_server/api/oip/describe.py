@@ -1,4 +1,4 @@
-"""What is said of models: metadata, configuration, statistics."""
+"""Model descriptions of the Open Inference Protocol: metadata, configuration, statistics."""
 
 from collections.abc import Sequence
 

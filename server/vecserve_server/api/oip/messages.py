@@ -1,4 +1,4 @@
-"""Requests to our own values and outputs to responses. Protobuf ends here."""
+"""Conversion of inference messages to our own values and back. Protobuf ends here."""
 
 from collections.abc import Mapping
 

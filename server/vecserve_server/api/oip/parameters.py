@@ -1,6 +1,5 @@
-"""Parameters of requests: what they may be, and what they mean."""
+"""Request parameters of the Open Inference Protocol: their types and their meaning."""
 
-import time
 from collections.abc import Mapping
 
 from vecserve_server.api.oip.shared_memory import Part
@@ -50,17 +49,15 @@ def to_job_options(parameters: Parameters, caller: Caller) -> JobOptions:
 
     Raises InvalidItem.
     """
-    deadlines = [] if caller.deadline_s is None else [caller.deadline_s]
-    timeout_us = value_of(parameters, "timeout", int)
-    if timeout_us:
-        if int(timeout_us) < 0:
-            raise InvalidItem("BAD_PARAMETER", f"timeout is {timeout_us} us: make it positive")
-        deadlines.append(time.perf_counter() + int(timeout_us) / 1e6)
+    # Triton's clients send 0 for none.
+    timeout_us = int(value_of(parameters, "timeout", int) or 0)
+    if timeout_us < 0:
+        raise InvalidItem("BAD_PARAMETER", f"timeout is {timeout_us} us: make it positive")
     priority = value_of(parameters, "priority", int)
     level = None
     if priority:
         level = Priority.INTERACTIVE if priority == 1 else Priority.BULK
-    return JobOptions(caller.name, level, min(deadlines, default=None))
+    return JobOptions(caller.name, level, caller.deadline.within(timeout_us / 1e6 or None))
 
 
 def to_options(parameters: Parameters) -> EmbedOptions:

@@ -1,22 +1,19 @@
 """Inference handler: one ModelInferRequest in, one response out, counted."""
 
 import asyncio
-import logging
 import time
 
 from vecserve_server.api.oip.messages import shared_outputs, to_request, to_response
 from vecserve_server.api.oip.shared_memory import Regions
 from vecserve_server.api.oip.stubs import grpc_service_pb2 as pb
+from vecserve_server.api.rpc.answering import answering, count_refused
 from vecserve_server.api.rpc.caller import Caller
-from vecserve_server.api.rpc.status import code_name
-from vecserve_server.errors import ComputeFailed, DeadlineMissed, ServingError
+from vecserve_server.errors import DeadlineMissed, ServingError
 from vecserve_server.models.registry import ModelRegistry
 from vecserve_server.serving.model import ServedModel
 from vecserve_server.telemetry.metrics import Metrics
 from vecserve_server.telemetry.statistics import RequestTimings
 from vecserve_server.telemetry.timings import Timings
-
-_log = logging.getLogger(__name__)
 
 
 class InferHandler:
@@ -27,35 +24,24 @@ class InferHandler:
         self._regions = regions
         self._metrics = metrics
 
-    async def answer(
+    async def handle(
         self, request: pb.ModelInferRequest, caller: Caller, *, waits: bool
     ) -> pb.ModelInferResponse:
         """Run one request. With `waits` it waits where much waits already. Raises ServingError."""
-        started = time.perf_counter()
         timings = Timings()
         try:
             model = self._registry.find(request.model_name, request.model_version)
         except ServingError as error:
-            # A name no model has must not become a label: callers could make up any number.
-            self._metrics.answered("unknown", code_name(error), timings)
+            count_refused(self._metrics, error)
             raise
         model.statistics.accepted()
+        started = time.perf_counter()
         try:
-            response = await self._run(model, request, caller, timings, waits=waits)
-        except ServingError as error:
-            if isinstance(error, ComputeFailed):
-                _log.warning("model %s: %s", model.name, error.message)
-            self._fail(model, error, started, timings)
+            with answering(self._metrics, model.name, timings, "request"):
+                return await self._run(model, request, caller, timings, waits=waits)
+        except ServingError:
+            model.statistics.failed(time.perf_counter() - started)
             raise
-        except Exception as problem:
-            _log.exception("a request to model %s failed in an unforeseen way", model.name)
-            unforeseen = ComputeFailed(
-                "UNFORESEEN", "the server failed on this request; its log says how"
-            )
-            self._fail(model, unforeseen, started, timings)
-            raise unforeseen from problem
-        self._metrics.answered(model.name, "OK", timings)
-        return response
 
     async def _run(
         self,
@@ -71,7 +57,7 @@ class InferHandler:
         shared = shared_outputs(request, self._regions)
         read_s = time.perf_counter() - started
         try:
-            async with asyncio.timeout(_seconds_until(wanted.job_options.deadline_s)):
+            async with asyncio.timeout(wanted.job_options.deadline.remaining_s):
                 rows, outputs = await model.infer(wanted, timings)
         except TimeoutError as error:
             raise DeadlineMissed(
@@ -93,13 +79,3 @@ class InferHandler:
             ),
         )
         return response
-
-    def _fail(
-        self, model: ServedModel, error: ServingError, started: float, timings: Timings
-    ) -> None:
-        model.statistics.failed(time.perf_counter() - started)
-        self._metrics.answered(model.name, code_name(error), timings)
-
-
-def _seconds_until(deadline_s: float | None) -> float | None:
-    return None if deadline_s is None else max(deadline_s - time.perf_counter(), 0.0)

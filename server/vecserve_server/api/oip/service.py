@@ -1,6 +1,7 @@
-"""The GRPCInferenceService: the Open Inference Protocol with Triton's extensions."""
+"""GRPCInferenceService: the Open Inference Protocol with Triton's extensions."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 from importlib.metadata import version
 from itertools import count
 
@@ -13,10 +14,7 @@ from vecserve_server.api.oip.shared_memory import Regions
 from vecserve_server.api.oip.stream import InferStream
 from vecserve_server.api.oip.stubs import grpc_service_pb2 as pb
 from vecserve_server.api.rpc.caller import caller_of
-from vecserve_server.api.rpc.drain import Drain
-from vecserve_server.api.rpc.handlers import unary
-from vecserve_server.api.rpc.parse import parser
-from vecserve_server.api.rpc.status import abort
+from vecserve_server.api.rpc.handlers import stream, unary
 from vecserve_server.errors import FeatureOff, InvalidItem, RegionNotFound, ServingError
 from vecserve_server.models.manager import ModelManager
 from vecserve_server.models.registry import ModelRegistry, State
@@ -30,7 +28,7 @@ class InferenceService:
 
     def __init__(
         self,
-        drain: Drain,
+        stopping: asyncio.Event,
         manager: ModelManager,
         registry: ModelRegistry,
         handler: InferHandler,
@@ -39,7 +37,7 @@ class InferenceService:
         max_stream_items: int,
         max_stream_bytes: int,
     ) -> None:
-        self._drain = drain
+        self._stopping = stopping
         self._manager = manager
         self._registry = registry
         self._handler = handler
@@ -72,16 +70,10 @@ class InferenceService:
             "LogSettings": self.log_settings,
         }
         handlers = {
-            name: unary(
-                self._drain, getattr(pb, _DESCRIPTOR.methods_by_name[name].input_type.name), method
-            )
+            name: unary(getattr(pb, _DESCRIPTOR.methods_by_name[name].input_type.name), method)
             for name, method in methods.items()
         }
-        handlers["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
-            self._drain.guard(self.model_stream_infer),
-            parser(pb.ModelInferRequest),
-            pb.ModelStreamInferResponse.SerializeToString,
-        )
+        handlers["ModelStreamInfer"] = stream(self.model_stream_infer)
         return grpc.method_handlers_generic_handler(SERVICE, handlers)
 
     async def server_live(
@@ -150,23 +142,18 @@ class InferenceService:
         self, request: pb.ModelInferRequest, context: grpc.aio.ServicerContext
     ) -> Message:
         """Answer ModelInfer. Raises ServingError."""
-        return await self._handler.answer(request, caller_of(context), waits=False)
+        return await self._handler.handle(request, caller_of(context), waits=False)
 
-    async def model_stream_infer(
-        self, _requests: AsyncIterator[Message], context: grpc.aio.ServicerContext
-    ) -> None:
-        """Answer ModelStreamInfer."""
-        stream = InferStream(
+    async def model_stream_infer(self, context: grpc.aio.ServicerContext) -> None:
+        """Answer ModelStreamInfer. Raises ServingError if it ends before the client ends it."""
+        await InferStream(
             context,
             caller_of(context, stream=next(self._stream_numbers)),
             self._handler,
-            self._drain.closed,
+            self._stopping,
             max_requests=self._max_stream_items,
             max_bytes=self._max_stream_bytes,
-        )
-        error = await stream.serve()
-        if error:
-            await abort(context, error)
+        ).serve()
 
     async def repository_index(
         self, request: pb.RepositoryIndexRequest, _: grpc.aio.ServicerContext

@@ -1,4 +1,4 @@
-"""One ModelStreamInfer: many requests at a time, one response each, in their order.
+"""Inference stream: many requests at a time, one response each, in their order.
 
 Triton keeps the order too, and clients rely on it: tritonclient hands an error
 to its caller without the request's id. The reader takes a place, and the bytes,
@@ -16,9 +16,8 @@ import grpc
 from vecserve_server.api.oip.requests import InferHandler
 from vecserve_server.api.oip.stubs import grpc_service_pb2 as pb
 from vecserve_server.api.rpc.caller import Caller
-from vecserve_server.api.rpc.parse import Malformed
-from vecserve_server.api.rpc.streaming import read_until_stopped
-from vecserve_server.errors import InvalidItem, ServingError
+from vecserve_server.api.rpc.streaming import read_stream
+from vecserve_server.errors import ServingError
 from vecserve_server.serving.budget import ByteBudget
 
 # A client that sends it as "true" wants errors as the stream's status.
@@ -35,7 +34,7 @@ class _Pending:
 
 
 class InferStream:
-    """The state of one stream. `serve` returns why it ended, or None at the client's end."""
+    """The state of one stream."""
 
     def __init__(
         self,
@@ -58,20 +57,22 @@ class InferStream:
         headers = dict(context.invocation_metadata() or ())
         self._errors_as_status = headers.get(STATUS_HEADER) == "true"
 
-    async def serve(self) -> ServingError | None:
-        """Answer all that the client sends; return why it ended, if not by the client's end."""
-        reader = asyncio.create_task(read_until_stopped(self._read(), self._stopping))
+    async def serve(self) -> None:
+        """Answer all that the client sends. Raises ServingError if it ends before its end."""
+        reader = asyncio.create_task(
+            read_stream(self._context, pb.ModelInferRequest, self._accept, self._stopping)
+        )
         reader.add_done_callback(lambda _: self._news.set())
         try:
-            while True:
+            while not (reader.done() and not self._pending):
                 while self._pending:
-                    if error := await self._send(self._pending[0]):
-                        return error
+                    await self._send(self._pending[0])
                     self._pending.popleft()
-                if reader.done():
-                    return reader.result()
-                self._news.clear()
-                await self._news.wait()
+                if not reader.done():
+                    await self._news.wait()
+                    self._news.clear()
+            if error := reader.result():
+                raise error
         finally:
             reader.cancel()
             for pending in self._pending:
@@ -80,13 +81,13 @@ class InferStream:
             tasks = [pending.task for pending in self._pending]
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _send(self, pending: _Pending) -> ServingError | None:
-        """Send one response once it is there; return its error if that is to end the stream."""
+    async def _send(self, pending: _Pending) -> None:
+        """Send one response once it is there. Raises its error if that is to end the stream."""
         try:
             result = await pending.task
         except ServingError as error:
             if self._errors_as_status:
-                return error
+                raise
             prefix = f"[request id: {pending.id}] " if pending.id else ""
             response = pb.ModelStreamInferResponse(error_message=f"{prefix}{error.message}")
             response.infer_response.id = pending.id
@@ -96,19 +97,11 @@ class InferStream:
         await self._context.write(response)
         self._bytes.release(pending.size)
         self._slots.release()
-        return None
 
-    async def _read(self) -> ServingError | None:
-        while (request := await self._context.read()) is not grpc.aio.EOF:
-            if isinstance(request, Malformed):
-                return InvalidItem(
-                    "MALFORMED_MESSAGE",
-                    f"a message of the stream is no inference.ModelInferRequest: {request.why}",
-                )
-            size = request.ByteSize()
-            await self._slots.acquire()
-            await self._bytes.acquire(size)
-            task = asyncio.create_task(self._handler.answer(request, self._caller, waits=True))
-            self._pending.append(_Pending(request.id, size, task))
-            self._news.set()
-        return None
+    async def _accept(self, request: pb.ModelInferRequest) -> None:
+        size = request.ByteSize()
+        await self._slots.acquire()
+        await self._bytes.acquire(size)
+        task = asyncio.create_task(self._handler.handle(request, self._caller, waits=True))
+        self._pending.append(_Pending(request.id, size, task))
+        self._news.set()

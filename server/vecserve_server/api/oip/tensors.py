@@ -1,4 +1,4 @@
-"""Tensors as messages carry them, to arrays and back."""
+"""Tensor contents: as messages carry them, to arrays and back."""
 
 import math
 import struct

@@ -1,25 +1,21 @@
-"""Who asks, and until when the answer is wanted."""
+"""Caller identity and deadline of an RPC."""
 
-import time
 from dataclasses import dataclass
 
 import grpc
 
+from vecserve_server.scheduling.deadline import NO_DEADLINE, Deadline
+
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whom fairness is between: a connection, or one stream of it.
-
-    `deadline_s`, of time.perf_counter(), is the RPC's; None without one.
-    """
+    """Whom fairness is between: a connection, or one stream of it. `deadline` is the RPC's."""
 
     name: str
-    deadline_s: float | None
+    deadline: Deadline
 
 
 def caller_of(context: grpc.aio.ServicerContext, stream: int | None = None) -> Caller:
     """Return who is behind an RPC; streams are numbered, each is a caller of its own."""
-    remaining_s = context.time_remaining()
-    deadline_s = None if remaining_s is None else time.perf_counter() + remaining_s
     name = context.peer() if stream is None else f"{context.peer()}#{stream}"
-    return Caller(name, deadline_s)
+    return Caller(name, NO_DEADLINE.within(context.time_remaining()))

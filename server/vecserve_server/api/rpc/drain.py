@@ -1,4 +1,4 @@
-"""The drain that every call comes in by, and how it closes.
+"""Drain of a server: the calls in flight, and how new ones are refused at the end.
 
 gRPC's own stop cancels the calls that arrive while the connections are told of
 it, and their callers see a bare CANCELLED. So the drain closes first: it tells
@@ -9,16 +9,14 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any
 
 import grpc
 
 from vecserve_server.api.rpc.status import abort
 from vecserve_server.errors import ShuttingDown
 
-Request = TypeVar("Request")
-Response = TypeVar("Response")
-Method = Callable[[Request, grpc.aio.ServicerContext], Awaitable[Response]]
+Method = Callable[[Any, grpc.aio.ServicerContext], Awaitable[Any]]
 
 # A caller that never pauses calls again within this time; one that pauses longer is unlikely
 # to call in the millisecond in which gRPC stops.
@@ -37,10 +35,10 @@ class Drain:
         self._inside = 0
         self._moved_s = -math.inf
 
-    def guard(self, method: Method[Request, Response]) -> Method[Request, Response]:
+    def guard(self, method: Method) -> Method:
         """Return `method`, a handler of one call, behind the drain."""
 
-        async def handle(request: Request, context: grpc.aio.ServicerContext) -> Response:
+        async def handle(request: Any, context: grpc.aio.ServicerContext) -> Any:
             self._move(1)
             try:
                 if self.closed.is_set():

@@ -1,41 +1,71 @@
-"""Unary methods: malformed requests and our errors become statuses."""
+"""Method handlers: parsing of requests, and errors of any kind to statuses."""
 
-from collections.abc import Awaitable, Callable
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
 import grpc
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
-from vecserve_server.api.rpc.drain import Drain
-from vecserve_server.api.rpc.parse import Malformed, parser
 from vecserve_server.api.rpc.status import abort
-from vecserve_server.errors import InvalidItem, ServingError
+from vecserve_server.errors import ComputeFailed, InvalidItem, ServingError
+
+_log = logging.getLogger(__name__)
 
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
 
 
 def unary(
-    drain: Drain,
     request_type: type[Request],
     method: Callable[[Request, grpc.aio.ServicerContext], Awaitable[Response]],
 ) -> grpc.RpcMethodHandler:
-    """Return a handler, behind the drain, that turns what goes wrong into statuses."""
+    """Return the handler of a method that takes one request and gives one response."""
 
-    async def handle(
-        request: Request | Malformed, context: grpc.aio.ServicerContext
-    ) -> Response | None:
+    async def handle(data: bytes, context: grpc.aio.ServicerContext) -> Response | None:
         try:
-            if isinstance(request, Malformed):
-                raise InvalidItem(
-                    "MALFORMED_MESSAGE",
-                    f"the request is no {request_type.DESCRIPTOR.full_name}: {request.why}",
-                )
-            return await method(request, context)
-        except ServingError as error:
-            await abort(context, error)
+            return await method(parse(request_type, data), context)
+        except Exception as error:
+            await abort(context, to_serving_error(error, "request"))
             return None
 
-    return grpc.unary_unary_rpc_method_handler(
-        drain.guard(handle), parser(request_type), lambda response: response.SerializeToString()
-    )
+    return grpc.unary_unary_rpc_method_handler(handle, None, _serialize)
+
+
+def stream(
+    method: Callable[[grpc.aio.ServicerContext], Awaitable[None]],
+) -> grpc.RpcMethodHandler:
+    """Return the handler of a method that reads bytes from its context and writes messages."""
+
+    async def handle(_: AsyncIterator[bytes], context: grpc.aio.ServicerContext) -> None:
+        try:
+            await method(context)
+        except Exception as error:
+            await abort(context, to_serving_error(error, "stream"))
+
+    return grpc.stream_stream_rpc_method_handler(handle, None, _serialize)
+
+
+def parse(message_type: type[Request], data: bytes) -> Request:
+    """Return the message that `data` holds. Raises InvalidItem.
+
+    Not done by gRPC, which answers what it cannot parse with INTERNAL: that blames us.
+    """
+    try:
+        return message_type.FromString(data)
+    except DecodeError as error:
+        name = message_type.DESCRIPTOR.full_name
+        raise InvalidItem("MALFORMED_MESSAGE", f"the message is no {name}: {error}") from error
+
+
+def to_serving_error(error: Exception, what: str, model: str = "") -> ServingError:
+    """Return an error as ours; log what is not, a failure of `what`, sent to `model`."""
+    if isinstance(error, ServingError):
+        return error
+    sent = f"{what} to model {model}" if model else what
+    _log.error("a %s failed in an unforeseen way", sent, exc_info=error)
+    return ComputeFailed("UNFORESEEN", f"the server failed on this {what}; its log says how")
+
+
+def _serialize(message: Message) -> bytes:
+    return message.SerializeToString()

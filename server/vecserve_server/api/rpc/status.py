@@ -1,4 +1,4 @@
-"""The one map from our errors to google.rpc statuses."""
+"""Error statuses: the one map from our errors to google.rpc."""
 
 import grpc
 from google.protobuf import any_pb2, duration_pb2

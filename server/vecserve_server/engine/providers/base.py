@@ -1,4 +1,4 @@
-"""Graphs on what ONNX Runtime may have beside its own cpu, and which nodes landed there.
+"""Provider loading: graphs on what ONNX Runtime has beside its own cpu; where nodes landed.
 
 https://onnxruntime.ai/docs/execution-providers/
 """

@@ -1,4 +1,4 @@
-"""Graphs optimized for this machine, with their weights laid out for its kernels, kept on disk.
+"""CPU graph cache: graphs optimized for this machine, weights laid out for its kernels, on disk.
 
 ONNX Runtime repacks matrices for the processor when it loads a graph. Saved
 once, the repacked weights are mapped from the file by every session instead of

@@ -1,4 +1,4 @@
-"""CUDA. It has not been run on a card yet: what is tested is how it is refused without one.
+"""CUDA provider. Not run on a card yet: what is tested is how it is refused without one.
 
 https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html
 """

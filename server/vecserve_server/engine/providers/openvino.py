@@ -1,4 +1,4 @@
-"""OpenVINO, computing in bfloat16 where the processor has it.
+"""OpenVINO provider, computing in bfloat16 where the processor has it.
 
 Settings: https://onnxruntime.ai/docs/execution-providers/OpenVINO-ExecutionProvider.html
 """

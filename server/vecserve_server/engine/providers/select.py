@@ -1,4 +1,4 @@
-"""The provider of those who name none."""
+"""Default provider: the best that the installed build of ONNX Runtime has."""
 
 import logging
 from functools import cache
