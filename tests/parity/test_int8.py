@@ -17,7 +17,8 @@ def int8(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
 def ranks(values: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
     """Ranks, ties sharing their mean."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+    ranks_of_values: npt.NDArray[np.float64] = np.cumsum(counts) - (counts - 1) / 2
+    return ranks_of_values[inverse]
 
 
 def test_sts_benchmark_finds_no_difference(int8: Encoder, repository: Path) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from vecserve_server.errors import InvalidItem
 from vecserve_server.modalities.build import build_pipeline
 from vecserve_server.modalities.content import EncodedAudio, EncodedImage, Limits, Text
 from vecserve_server.repository.manifest import (
@@ -38,7 +39,7 @@ def test_every_pipeline_refuses_what_it_does_not_take(
     tmp_path: Path, spec: ImageInput | AudioInput, content: Text | EncodedAudio | EncodedImage
 ) -> None:
     pipeline = build_pipeline(tower(spec), tmp_path, Limits())
-    with pytest.raises(Exception, match="this takes") as raised:
+    with pytest.raises(InvalidItem, match="this takes") as raised:
         pipeline.prepare(content, refuse_truncation=False)
     assert raised.value.reason == "WRONG_MODALITY"
 

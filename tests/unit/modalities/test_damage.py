@@ -43,7 +43,7 @@ def audio(form: str, subtype: str, channels: int = 2) -> bytes:
     return file.getvalue()
 
 
-FILES = {
+FILES: dict[str, EncodedImage | EncodedAudio] = {
     "jpeg": EncodedImage(image("JPEG", "RGB")),
     "progressive": EncodedImage(image("JPEG", "CMYK", progressive=True)),
     "png": EncodedImage(image("PNG", "RGBA")),

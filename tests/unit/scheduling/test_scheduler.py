@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -159,7 +160,7 @@ _steps = st.lists(
 @settings(max_examples=400, deadline=None)
 @given(slots=st.integers(1, 3), speedup=st.sampled_from([1.0, 1.2, 2.5]), steps=_steps)
 def test_every_job_is_answered_once_in_a_legal_batch(
-    slots: int, speedup: float, steps: list
+    slots: int, speedup: float, steps: list[tuple[str, Any]]
 ) -> None:
     simulation = Simulation(slots, speedup=speedup)
 
