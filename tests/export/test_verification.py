@@ -88,7 +88,14 @@ def fix_batch(model: onnx.ModelProto) -> None:
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
 
 
-@pytest.mark.parametrize(("change", "said"), [(rename_output, "renamed"), (fix_batch, "pixels is")])
+def free_height(model: onnx.ModelProto) -> None:
+    model.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "height"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [(rename_output, "renamed"), (fix_batch, "pixels is"), (free_height, "'height'")],
+)
 def test_broken_contract_fails(
     change: Change,
     said: str,
