@@ -21,8 +21,8 @@ PACKAGES = {
 
 # Package: its layers, lowest first. A layer is the names of modules and subpackages of that
 # package; its modules import from lower layers only, neither from a higher one nor from each
-# other. What is not named here has no place yet: every file of a package that is listed must
-# have one.
+# other. Every file of a package that is listed here must be in a layer: a new one has to
+# be added.
 LAYERS = {
     "vecserve": [
         "v1",

@@ -56,7 +56,7 @@ def test_leaving_the_loop_leaves_no_threads(server_address: str) -> None:
     before = set(threading.enumerate())
     with Client(server_address) as client:
         for _ in client.embed_stream(TEXT, items(), in_flight=4):
-            # All that may be taken is: whoever takes it now waits for a place.
+            # As many as may be in flight are: whoever takes the next one waits.
             for _ in range(4):
                 assert taken.acquire(timeout=JOIN_TIMEOUT_S)
             break

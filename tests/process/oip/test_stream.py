@@ -151,7 +151,7 @@ def test_sigterm_answers_what_was_accepted(stopping_server: ServerProcess) -> No
         call = stub.ModelStreamInfer(iter(sent.get, None), timeout=TIMEOUT_S)
         sent.put(_request("small", "first", row(1)))
         assert next(call).infer_response.id == "first"
-        # It is held back for company, and stands before one that is not.
+        # It waits for batch-mates, and was sent before one that does not.
         sent.put(_request("unmasked", "held", row(1)))
         sent.put(_request("small", "last", row(1)))
         with InferenceServerClient(stopping_server.address) as client:
