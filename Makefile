@@ -26,7 +26,6 @@ check: .venv/.dev ## Format, lint, types, protos, stub drift: what must hold bef
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
-	.venv/bin/mypy -p benchmarks --exclude peers
 	.venv/bin/mypy examples/python/*.py tools/protos/*.py
 	.venv/bin/buf lint protos
 	.venv/bin/buf format protos --path protos/vecserve --path protos/inference --diff --exit-code

@@ -33,14 +33,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.mlperf.loadgen import RunError
-from benchmarks.mlperf.scenarios import Options, ScenarioRunner
 from benchmarks.servers import ROOT, StartError, VecserveServer
 from vecserve import Client, Image, VecserveError
+from vecserve._extras import require_extra
 from vecserve.bench.environment import collect_environment
 from vecserve.bench.load import Load
 from vecserve.bench.report import write
 from vecserve.bench.workload import texts
+from vecserve.cli.terminal import reporting_errors
 
 RESNET, MINILM = "resnet-50", "all-MiniLM-L6-v2"
 TOKENS = (3, 209)
@@ -83,7 +83,13 @@ def main(
         Path, typer.Option(help="JSON file for the results; name it after the machine.")
     ] = ROOT / "benchmarks" / "results" / "mlperf-latest.json",
 ) -> None:
-    """Run, print, and write."""
+    """Run, print, and write. Exits 1 if a run failed, 2 for wrong usage or a missing extra."""
+    with reporting_errors():
+        for package in ("mlperf_loadgen", "anyio"):
+            require_extra(package, "bench", "make mlperf")
+    from benchmarks.mlperf.loadgen import RunError
+    from benchmarks.mlperf.scenarios import Options, ScenarioRunner
+
     if unknown := sorted(set(models or ()) - {RESNET, MINILM}):
         raise typer.BadParameter(f"no items for {', '.join(unknown)}: {RESNET} or {MINILM}")
     options = Options(seconds, server_queries, target_share, target_qps, latency_bound_ms, patience)

@@ -46,7 +46,7 @@ def start(context: BenchContext) -> None:
             with VecserveServer(repository):
                 ready.append(time.perf_counter() - began)
             began = time.perf_counter()
-            _output([sys.executable, "-c", "import vecserve_server.__main__"])
+            _output([sys.executable, "-c", "import vecserve_server.run"])
             imports.append(time.perf_counter() - began)
     seconds = median(ready[1:]) - median(imports[1:])
     context.note(

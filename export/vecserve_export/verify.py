@@ -10,14 +10,7 @@ import onnxruntime
 
 from vecserve_export.errors import ParityFailed
 from vecserve_export.plan import Feeds, TowerPlan
-from vecserve_server.repository.manifest import (
-    AudioInput,
-    ImageInput,
-    Parity,
-    Pooling,
-    TextInput,
-    Tower,
-)
+from vecserve_server.repository.manifest import Parity, Pooling, Tower
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +76,10 @@ TOLERANCES = {
 # so that no precision's rounding hides an influence. 0.0 measured.
 MAX_OTHER_NEIGHBOURS_ERROR = 1e-5
 
-Axis = str | int
 _BATCH = "batch"
 _MASK = "attention_mask"
+# ONNX Runtime's name of a type, where it is not numpy's.
+_ONNX_TYPES = {"float32": "float"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +120,7 @@ def compare(actual: npt.NDArray[np.float32], expected: npt.NDArray[np.float32]) 
 def verify(plan: TowerPlan, graph: Path, dimensions: int, tolerance: Tolerance) -> Parity:
     """Run a graph on its cases. Raises ParityFailed with the measured difference."""
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
-    _check_contract(plan.tower, session, dimensions)
+    _check_contract(plan, session, dimensions)
     names = [output.name for output in plan.tower.outputs]
     vectors: list[Difference] = []
     positions: list[Difference] = []
@@ -241,9 +235,12 @@ def _change(
     return worst
 
 
-def _check_contract(tower: Tower, session: onnxruntime.InferenceSession, dimensions: int) -> None:
+def _check_contract(
+    plan: TowerPlan, session: onnxruntime.InferenceSession, dimensions: int
+) -> None:
     """Check names, types and axes, a named axis being a dynamic one."""
-    wanted = _inputs(tower) | {
+    tower = plan.tower
+    wanted = _inputs(plan) | {
         output.name: (
             "tensor(float)",
             [_BATCH, ..., dimensions] if output.pooling is Pooling.NONE else [_BATCH, dimensions],
@@ -266,19 +263,12 @@ def _check_contract(tower: Tower, session: onnxruntime.InferenceSession, dimensi
             raise ParityFailed(f"{tower.graph}: {name} is {found[name]}, not {(kind, axes)}")
 
 
-def _inputs(tower: Tower) -> dict[str, tuple[str, list[object]]]:
-    match tower.input:
-        case TextInput():
-            tokens: list[object] = [_BATCH, "sequence"]
-            return {
-                "input_ids": ("tensor(int64)", tokens),
-                _MASK: ("tensor(int64)", tokens),
-            }
-        case ImageInput(crop_height=height, crop_width=width):
-            return {"pixels": ("tensor(uint8)", [_BATCH, height, width, 3])}
-        case AudioInput(window_samples=samples):
-            return {
-                "waveform": ("tensor(float)", [_BATCH, samples]),
-                "lengths": ("tensor(int64)", [_BATCH]),
-            }
-    raise ParityFailed(f"{tower.graph} takes {tower.input.kind}, which cannot be verified")
+def _inputs(plan: TowerPlan) -> dict[str, tuple[str, list[object]]]:
+    """Return type and axes of each input, which the family's plan and cases define."""
+    return {
+        name: (
+            f"tensor({_ONNX_TYPES.get(feed.dtype.name, feed.dtype.name)})",
+            [_BATCH, *(plan.axes[name].get(n, feed.shape[n]) for n in range(1, feed.ndim))],
+        )
+        for name, feed in plan.cases[0].feeds.items()
+    }

@@ -1,65 +1,28 @@
-"""`vecserve-server` command."""
+"""The `vecserve-server` command."""
 
-import asyncio
-import signal
 import sys
+from importlib.util import find_spec
 
-import uvloop
-from pydantic import ValidationError
-from pydantic_settings import CliApp
-
-from vecserve_server.app import App
-from vecserve_server.config import ServerConfig
-from vecserve_server.engine.session import GraphError
-from vecserve_server.errors import StartError
-from vecserve_server.malloc import return_large_blocks
-from vecserve_server.repository.errors import BundleError
-from vecserve_server.telemetry.logs import configure_logs
+# The base install has this command, but not what the server needs: the extra `server`, and
+# one of `cpu`, `gpu` and `openvino`, three builds of ONNX Runtime.
 
 
 def main() -> None:
-    """Read the settings, serve until SIGTERM or SIGINT, and stop cleanly."""
+    """Run the server. Exits 1 if it cannot start, 2 for wrong usage or a missing extra."""
     try:
-        config = CliApp.run(ServerConfig)
-    except ValidationError as error:
-        for detail in error.errors():
-            flag = "--" + str(detail["loc"][0]).replace("_", "-")
-            print(f"vecserve-server: {flag}: {detail['msg']}", file=sys.stderr)
+        from vecserve_server.run import run
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package.startswith("vecserve"):
+            raise
+        missing = f"vecserve-server needs {package}"
+        if package != "onnxruntime" and find_spec("onnxruntime"):
+            hint = "pip install 'vecserve[server]'"
+        else:
+            hint = "pip install 'vecserve[server,cpu]' (or gpu or openvino in place of cpu)"
+        print(f"{missing}: {hint}", file=sys.stderr)
         sys.exit(2)
-    configure_logs(config.log_level)
-    return_large_blocks()
-    try:
-        uvloop.run(serve(config))
-    except (StartError, BundleError, GraphError) as problem:
-        print(f"vecserve-server: {problem}", file=sys.stderr)
-        sys.exit(1)
-
-
-async def serve(config: ServerConfig) -> None:
-    """Run one server until the first signal; a second one ends the process at once."""
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-
-    def on_signal() -> None:
-        stop.set()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal)
-    app = App(config)
-    await app.start()
-    loading = asyncio.create_task(app.load())
-    stopping = asyncio.create_task(stop.wait())
-    try:
-        await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if loading.done():
-            loading.result()
-        await stopping
-    finally:
-        loading.cancel()
-        stopping.cancel()
-        await app.stop()
+    run()
 
 
 if __name__ == "__main__":

@@ -93,6 +93,24 @@ def test_figures_and_verdicts_are_loadgens(
     assert "not an MLPerf submission" in " ".join(done.stdout.split())
 
 
+@pytest.mark.parametrize("package", ["anyio", "mlperf_loadgen"])
+def test_a_missing_extra_is_named(package: str, tmp_path: Path) -> None:
+    program = (
+        f"import runpy, sys; sys.modules[{package!r}] = None\n"
+        "runpy.run_module('benchmarks.mlperf', run_name='__main__', alter_sys=True)"
+    )
+    failed = subprocess.run(
+        [sys.executable, "-c", program, "--repository", str(tmp_path / "none")],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=TIMEOUT_S,
+    )
+    assert failed.returncode == 2
+    (line,) = failed.stderr.splitlines()
+    assert f"make mlperf needs {package}: pip install 'vecserve[bench]'" in line
+
+
 def test_a_server_that_lacks_the_model_fails_the_run(
     folder: Path, repository_of: Callable[..., Path]
 ) -> None:

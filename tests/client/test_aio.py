@@ -99,7 +99,7 @@ async def test_leaving_the_loop_leaves_no_tasks(aclient: AsyncClient) -> None:
 
     async with asyncio.timeout(TIMEOUT_S):
         async for _ in aclient.embed_stream(TEXT, items(), in_flight=4):
-            # All that may be taken is: whoever takes it now waits for a place.
+            # As many as may be in flight are: whoever takes the next one waits.
             for _ in range(4):
                 await taken.acquire()
             break

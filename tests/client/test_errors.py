@@ -97,19 +97,19 @@ def test_a_server_that_is_lost_is_said_to_be(
             next(results)
 
 
-def test_a_server_that_closes_its_door_is_said_to() -> None:
+def test_a_server_that_shuts_down_is_said_to() -> None:
     """gRPC cancels a call that comes while a server shuts down."""
 
-    def cancel(_: bytes, context: grpc.ServicerContext) -> bytes:
+    def cancel(_: bytes, context: grpc.ServicerContext) -> None:
         context.abort(grpc.StatusCode.CANCELLED, "CANCELLED")
 
-    door = grpc.server(ThreadPoolExecutor(1))
+    server = grpc.server(ThreadPoolExecutor(1))
     methods = {"ListModels": grpc.unary_unary_rpc_method_handler(cancel)}
-    door.add_generic_rpc_handlers(
+    server.add_generic_rpc_handlers(
         [grpc.method_handlers_generic_handler("vecserve.v1.EmbeddingService", methods)]
     )
-    port = door.add_insecure_port("127.0.0.1:0")
-    door.start()
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
     try:
         with (
             Client(f"127.0.0.1:{port}") as client,
@@ -117,7 +117,7 @@ def test_a_server_that_closes_its_door_is_said_to() -> None:
         ):
             client.models()
     finally:
-        door.stop(None).wait()
+        server.stop(None).wait()
 
 
 def test_no_time(client: Client) -> None:

@@ -1,4 +1,4 @@
-"""One client, two servers: each gets its turn, and one alone does for both."""
+"""One client, two servers: each gets calls, and one alone serves all."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -56,7 +56,7 @@ def test_leaving_the_loop_leaves_no_threads(server_address: str) -> None:
     before = set(threading.enumerate())
     with Client(server_address) as client:
         for _ in client.embed_stream(TEXT, items(), in_flight=4):
-            # All that may be taken is: whoever takes it now waits for a place.
+            # As many as may be in flight are: whoever takes the next one waits.
             for _ in range(4):
                 assert taken.acquire(timeout=JOIN_TIMEOUT_S)
             break
@@ -147,7 +147,7 @@ def test_the_call_need_not_name_a_model_where_the_items_do(client: Client, photo
         assert mine.error is not None
         assert "[3] mine: neither the item nor the call names a model" in str(mine.error)
     with pytest.raises(TypeError, match="in a list"):
-        client.embed_stream("a text")  # type: ignore[call-overload]
+        client.embed_stream("a text")
     with pytest.raises(TypeError, match="not a list"):
         client.embed_stream(items, items)  # type: ignore[call-overload]
     with pytest.raises(ValueError, match="version"):
@@ -196,7 +196,7 @@ def test_wrong_arguments_are_refused_at_the_call(client: Client) -> None:
     with pytest.raises(ValueError, match="at least 1"):
         client.embed_stream(TEXT, [], in_flight=0)
     with pytest.raises(ValueError, match="each, pooled"):
-        client.embed_stream(TEXT, [], windows="all")  # type: ignore[arg-type]
+        client.embed_stream(TEXT, [], windows="all")  # type: ignore[call-overload]
 
 
 def test_threads_share_a_client(client: Client) -> None:

@@ -155,6 +155,8 @@ def _resnet(folder: Path) -> None:
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             # As after training; the fresh ones would hide a batch norm that is left out.
+            assert module.running_mean is not None
+            assert module.running_var is not None
             torch.nn.init.normal_(module.running_mean, std=0.1)
             torch.nn.init.uniform_(module.running_var, 0.5, 2.0)
             torch.nn.init.uniform_(module.weight, 0.5, 1.5)

@@ -28,7 +28,8 @@ def write_ctranslate2(folder: Path, quantization: str | None) -> torch.nn.Module
     spec.validate()
     spec.optimize(quantization=quantization)
     spec.save(str(folder))
-    return model.model.encoder
+    encoder: torch.nn.Module = model.model.encoder
+    return encoder
 
 
 @pytest.fixture

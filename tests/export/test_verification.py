@@ -1,5 +1,6 @@
 """Verification: a graph that differs from PyTorch is not written."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,10 @@ from tests.export.conftest import Command
 from vecserve_export import export as exporting
 from vecserve_export.graph.optimize import optimize
 
+Change = Callable[[onnx.ModelProto], None]
 
-def after_optimizing(monkeypatch: pytest.MonkeyPatch, change: object) -> None:
+
+def after_optimizing(monkeypatch: pytest.MonkeyPatch, change: Change) -> None:
     """Have the optimiser's graphs changed by `change(model)` before they are verified."""
 
     def optimize_and_change(source: Path, target: Path) -> None:
@@ -30,7 +33,8 @@ def largest_weight(model: onnx.ModelProto) -> onnx.TensorProto:
 
 def scale_largest_weight(model: onnx.ModelProto, factor: float) -> None:
     tensor = largest_weight(model)
-    tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * factor, tensor.name))
+    scaled = numpy_helper.to_array(tensor) * np.float32(factor)
+    tensor.CopyFrom(numpy_helper.from_array(scaled, tensor.name))
 
 
 @pytest.mark.parametrize("name", ["tiny-bert", "tiny-clip", "tiny-resnet", "tiny-whisper"])
@@ -41,7 +45,7 @@ def test_out_of_tolerance_fails_and_says_by_how_much(
     repository: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    after_optimizing(monkeypatch, lambda model: scale_largest_weight(model, np.float32(1.01)))
+    after_optimizing(monkeypatch, lambda model: scale_largest_weight(model, 1.01))
     result = command(checkpoints / name)
     assert result.exit_code == 1
     assert (
@@ -56,7 +60,7 @@ def test_out_of_tolerance_fails_and_says_by_how_much(
 def test_nan_is_out_of_tolerance(
     checkpoints: Path, command: Command, repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    after_optimizing(monkeypatch, lambda model: scale_largest_weight(model, np.float32(np.nan)))
+    after_optimizing(monkeypatch, lambda model: scale_largest_weight(model, np.nan))
     result = command(checkpoints / "tiny-resnet")
     assert result.exit_code == 1
     assert "nan" in result.stderr
@@ -68,7 +72,7 @@ def test_failure_leaves_the_bundle_that_was_there(
 ) -> None:
     assert command(checkpoints / "tiny-resnet").exit_code == 0
     before = (repository / "tiny-resnet" / "1" / "manifest.json").read_bytes()
-    after_optimizing(monkeypatch, lambda model: scale_largest_weight(model, np.float32(1.01)))
+    after_optimizing(monkeypatch, lambda model: scale_largest_weight(model, 1.01))
     assert command(checkpoints / "tiny-resnet", "--force").exit_code == 1
     assert (repository / "tiny-resnet" / "1" / "manifest.json").read_bytes() == before
     assert [path.name for path in repository.iterdir()] == ["tiny-resnet"]
@@ -84,9 +88,16 @@ def fix_batch(model: onnx.ModelProto) -> None:
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
 
 
-@pytest.mark.parametrize(("change", "said"), [(rename_output, "renamed"), (fix_batch, "pixels is")])
+def free_height(model: onnx.ModelProto) -> None:
+    model.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "height"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [(rename_output, "renamed"), (fix_batch, "pixels is"), (free_height, "'height'")],
+)
 def test_broken_contract_fails(
-    change: object,
+    change: Change,
     said: str,
     checkpoints: Path,
     command: Command,

@@ -64,7 +64,7 @@ def sts_pairs() -> tuple[list[str], list[str], npt.NDArray[np.float64]]:
     return [row[5] for row in rows], [row[6] for row in rows], np.array([float(r[4]) for r in rows])
 
 
-def assert_same_alone_and_in_company(encoder: Encoder, atol: float) -> None:
+def assert_independent_of_batch_mates(encoder: Encoder, atol: float) -> None:
     """Compare short and long sentences, each alone, with all of them in one batch."""
     texts = sts_pairs()[0][::60]
     texts[::5] = [" ".join([text] * 6) for text in texts[::5]]

@@ -41,13 +41,14 @@ def encode(reference: ctranslate2.models.Whisper, waveform: Floats) -> Floats:
     features = WhisperFeatureExtractor()(
         waveform, sampling_rate=RATE_HZ, return_tensors="np"
     ).input_features
-    return np.array(reference.encode(ctranslate2.StorageView.from_array(features)))[0]
+    sequences: Floats = np.array(reference.encode(ctranslate2.StorageView.from_array(features)))
+    return np.asarray(sequences[0])
 
 
 def cosines(left: Floats, right: Floats) -> Floats:
     """Cosine of each pair of vectors of the last axis."""
     lengths = np.linalg.norm(left, axis=-1) * np.linalg.norm(right, axis=-1)
-    return np.sum(left * right, axis=-1) / lengths
+    return np.asarray(np.sum(left * right, axis=-1) / lengths)
 
 
 def test_sequences_equal_ctranslate2(client: Client, reference: ctranslate2.models.Whisper) -> None:

@@ -6,6 +6,7 @@ graph. Both sides then hold uint8 crops, and they are equal bit by bit.
 """
 
 from collections.abc import Callable
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -86,7 +87,7 @@ def loaded(data: bytes) -> PIL.Image.Image:
     processor, alone of the two, would paint that colour white. All other kinds
     of transparency leave none; so it goes.
     """
-    image = load_image(PIL.Image.open(BytesIO(data)))
+    image: PIL.Image.Image = load_image(PIL.Image.open(BytesIO(data)))
     image.info.pop("transparency", None)
     return image
 
@@ -123,6 +124,10 @@ def _orientation(value: int) -> PIL.Image.Exif:
     return exif
 
 
+def _oriented_jpeg(value: int, photo: PIL.Image.Image) -> bytes:
+    return encoded(photo, "JPEG", exif=_orientation(value))
+
+
 FILES: dict[str, Callable[[PIL.Image.Image], bytes]] = {
     "grayscale jpeg": lambda p: encoded(p.convert("L"), "JPEG"),
     "progressive jpeg": lambda p: encoded(p, "JPEG", progressive=True, quality=95),
@@ -147,12 +152,7 @@ FILES: dict[str, Callable[[PIL.Image.Image], bytes]] = {
     "palette bmp": lambda p: encoded(p.convert("P"), "BMP"),
     "webp": lambda p: encoded(p, "WEBP"),
     "lossless webp with alpha": lambda p: encoded(_rgba(p), "WEBP", lossless=True),
-    **{
-        f"jpeg, exif orientation {value}": lambda p, value=value: encoded(
-            p, "JPEG", exif=_orientation(value)
-        )
-        for value in range(10)
-    },
+    **{f"jpeg, exif orientation {value}": partial(_oriented_jpeg, value) for value in range(10)},
     "png, exif orientation 6": lambda p: encoded(p, "PNG", exif=_orientation(6)),
     "webp, exif orientation 8": lambda p: encoded(p, "WEBP", exif=_orientation(8)),
 }

@@ -99,7 +99,7 @@ def test_a_padded_batch_of_32_gives_what_each_gives_alone(repository: Path) -> N
             "input_ids": np.array([token.ids for token in tokens]),
             "attention_mask": np.array([token.attention_mask for token in tokens]),
         }
-        (vectors,) = session.run(["sentence_embedding"], feeds)
+        vectors: Vectors = session.run(["sentence_embedding"], feeds)[0]
         return vectors
 
     sentences = varied_sentences()[:32]
@@ -125,4 +125,5 @@ def rank_correlation(x: npt.NDArray[np.generic], y: npt.NDArray[np.generic]) -> 
 
 def mean_ranks(values: npt.NDArray[np.generic]) -> npt.NDArray[np.float64]:
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+    ranks_of_values: npt.NDArray[np.float64] = np.cumsum(counts) - (counts - 1) / 2
+    return ranks_of_values[inverse]

@@ -35,9 +35,9 @@ def clips() -> list[Floats]:
 @pytest.fixture(scope="module")
 def features(clips: list[Floats]) -> Floats:
     """What transformers makes of the clips, [clips, 80, 3000]."""
-    return WhisperFeatureExtractor()(
-        clips, sampling_rate=RATE_HZ, return_tensors="np"
-    ).input_features
+    extracted = WhisperFeatureExtractor()(clips, sampling_rate=RATE_HZ, return_tensors="np")
+    found: Floats = extracted.input_features
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -93,4 +93,5 @@ def test_encoder_equals_ctranslate2(
 
 def cosines(one: Floats, two: Floats) -> Floats:
     product = (one * two).sum(-1, dtype=np.float64)
-    return product / (np.linalg.norm(one, axis=-1) * np.linalg.norm(two, axis=-1))
+    lengths = np.linalg.norm(one, axis=-1) * np.linalg.norm(two, axis=-1)
+    return np.asarray(product / lengths)

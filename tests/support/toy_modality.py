@@ -78,6 +78,6 @@ class SeriesModality(Modality[SeriesInput, Series]):
 MODALITIES[SeriesInput] = SeriesModality
 
 if __name__ == "__main__":
-    from vecserve_server.__main__ import main
+    from vecserve_server.run import run
 
-    main()
+    run()

@@ -1,6 +1,7 @@
 """Small ONNX graphs, made on the spot, and repositories of them."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,7 @@ def graph(
     return model
 
 
-def identity(types: dict[str, int], shape: list[int | str | None]) -> onnx.ModelProto:
+def identity(types: Mapping[str, int], shape: list[int | str | None]) -> onnx.ModelProto:
     """Gives every input `x_...` as the output `y_...`."""
     return graph(
         [helper.make_node("Identity", [f"x_{name}"], [f"y_{name}"]) for name in types],
@@ -92,7 +93,7 @@ def mean_of_tokens(*, masked: bool, mask: str = "attention_mask") -> onnx.ModelP
         helper.make_node("ReduceSum", ["weights", "second"], ["count"], keepdims=0),
         helper.make_node("Div", ["sum", "count"], ["pooled"]),
     ]
-    tokens = ["batch", "sequence"]
+    tokens: list[int | str | None] = ["batch", "sequence"]
     return graph(
         nodes,
         [("input_ids", TensorProto.INT64, tokens), (mask, TensorProto.INT64, tokens)],
@@ -134,7 +135,7 @@ def save(
     model: onnx.ModelProto,
     *,
     version: int = 1,
-    config: dict[str, object] | None = None,
+    config: Mapping[str, object] | None = None,
 ) -> Path:
     """Put a model into a repository; return its file."""
     folder = repository / name / str(version)

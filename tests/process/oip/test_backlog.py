@@ -34,7 +34,7 @@ def computed(stub: service_pb2_grpc.GRPCInferenceServiceStub, model: str) -> int
 
 
 def test_a_call_to_a_full_queue_is_refused_and_told_when_to_come_back(tmp_path: Path) -> None:
-    # Two rows are a full batch and run at once; one is held back for company for a minute.
+    # Two rows are a full batch and run at once; one waits a minute for batch-mates.
     config = {"max_batch_size": 2, "queue_delay_us": 60_000_000, "warm_up": False}
     save(tmp_path, "held", add(1, ["batch", WIDTH]), config=config)
     with (
@@ -54,7 +54,7 @@ def test_a_call_to_a_full_queue_is_refused_and_told_when_to_come_back(tmp_path: 
         assert status.details[0].Unpack(info)
         assert info.reason == "QUEUE_FULL"
         assert status.details[1].Unpack(retry)
-        # What leaves makes room.
+        # What is cancelled counts no longer.
         held.cancel()
         while unanswered() != 0:
             pass
@@ -65,7 +65,7 @@ def test_a_call_to_a_full_queue_is_refused_and_told_when_to_come_back(tmp_path: 
 def test_a_stream_that_is_not_read_is_held_back_and_others_are_served(tmp_path: Path) -> None:
     save(tmp_path, "wide", add(1, ["batch", WIDTH]))
     save(tmp_path, "small", add(1, ["batch", 3]))
-    count, places = 40, 4
+    count, limit = 40, 4
     sent = 0
 
     def requests() -> Iterator[service_pb2.ModelInferRequest]:
@@ -75,19 +75,19 @@ def test_a_stream_that_is_not_read_is_held_back_and_others_are_served(tmp_path: 
             yield request("wide", str(number), ROW)
 
     with (
-        ServerProcess(tmp_path, "--max-stream-items", str(places)) as server,
+        ServerProcess(tmp_path, "--max-stream-items", str(limit)) as server,
         # Without probes the client's window stays at 64 KiB: no unread response fits.
         grpc.insecure_channel(server.address, [("grpc.http2.bdp_probe", 0)]) as channel,
     ):
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
         call = stub.ModelStreamInfer(requests(), timeout=TIMEOUT_S)
-        while computed(stub, "wide") < places:
+        while computed(stub, "wide") < limit:
             pass
-        # Calls of the same connection travel behind what the stream could send, and each turns
-        # the server's loop: were there room for one more, it would be taken by now.
+        # Calls of the same connection travel behind what the stream could send, and each runs
+        # the server's event loop: if one more were accepted, it would have been by now.
         for _ in range(200):
             stub.ModelInfer(request("small", "", np.zeros((1, 3), np.float32)), timeout=TIMEOUT_S)
-        assert computed(stub, "wide") == places
+        assert computed(stub, "wide") == limit
         # The server's window lets some more megabytes out of the client, not all of them.
         assert sent < count
         assert [response.infer_response.id for response in call] == [str(n) for n in range(count)]

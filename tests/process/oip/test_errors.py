@@ -1,5 +1,7 @@
 """Requests that do not fit: a precise code, and a sentence that says what to do."""
 
+from typing import Any
+
 import grpc
 import numpy as np
 import pytest
@@ -126,7 +128,7 @@ def test_what_does_not_fit_a_bundle_is_refused(
     ],
 )
 def test_tensors_that_are_broken_are_refused(
-    plain_server: ServerProcess, change: dict[str, object], says: str
+    plain_server: ServerProcess, change: dict[str, Any], says: str
 ) -> None:
     request = service_pb2.ModelInferRequest(model_name="small")
     tensor = request.inputs.add(name="x", datatype=change.get("datatype", "FP32"))

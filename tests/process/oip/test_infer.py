@@ -2,6 +2,7 @@
 
 import queue
 from pathlib import Path
+from typing import Any
 
 import grpc
 import ml_dtypes
@@ -143,7 +144,7 @@ def test_a_graph_without_a_batch_axis_runs_requests_as_they_are(
 
 
 def test_calls_that_are_answered_by_callback(plain: InferenceServerClient) -> None:
-    done: queue.Queue = queue.Queue()
+    done: queue.Queue[Any] = queue.Queue()
     for number in range(50):
         values = np.full((1, 3), number, dtype=np.float32)
         plain.async_infer(

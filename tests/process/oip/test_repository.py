@@ -96,7 +96,8 @@ def test_unload_and_load_again(control: InferenceServerClient, server: ServerPro
         health = health_pb2_grpc.HealthStub(channel)
 
         def health_of(name: str) -> int:
-            return health.Check(health_pb2.HealthCheckRequest(service=name)).status
+            status: int = health.Check(health_pb2.HealthCheckRequest(service=name)).status
+            return status
 
         control.unload_model(MINILM)
         assert not control.is_model_ready(MINILM)

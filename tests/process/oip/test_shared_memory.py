@@ -107,7 +107,9 @@ def test_parts_outside_the_region_are_refused(
     assert says in message
 
 
-def test_an_output_without_room_is_refused(plain: InferenceServerClient, memory: Memory) -> None:
+def test_an_output_larger_than_its_region_is_refused(
+    plain: InferenceServerClient, memory: Memory
+) -> None:
     code, message = failure(plain.infer, "small", inputs(x=X), outputs=shared_output(memory, 20))
     assert code == "INVALID_ARGUMENT"
     assert "an output has 24 bytes, 20 of" in message

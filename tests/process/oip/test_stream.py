@@ -3,6 +3,8 @@
 import asyncio
 import queue
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -23,7 +25,7 @@ def row(value: float) -> np.ndarray:
 def test_many_outstanding_requests_are_answered_in_their_order(
     plain: InferenceServerClient,
 ) -> None:
-    done: queue.Queue = queue.Queue()
+    done: queue.Queue[Any] = queue.Queue()
     plain.start_stream(callback=lambda result, error: done.put((result, error)))
     for number in range(600):
         plain.async_stream_infer("versions", inputs(x=row(number)), request_id=str(number))
@@ -37,7 +39,7 @@ def test_many_outstanding_requests_are_answered_in_their_order(
 
 
 def test_an_error_is_a_response_and_the_stream_goes_on(plain: InferenceServerClient) -> None:
-    done: queue.Queue = queue.Queue()
+    done: queue.Queue[Any] = queue.Queue()
     plain.start_stream(callback=lambda result, error: done.put((result, error)))
     plain.async_stream_infer("versions", inputs(x=row(1)), request_id="good")
     plain.async_stream_infer("versions", inputs(x=row(1)[:, :2]), request_id="bad")
@@ -136,20 +138,20 @@ async def test_a_client_that_leaves_costs_the_others_nothing(plain_server: Serve
 
 
 @pytest.fixture
-def stopping_server(plain_repository) -> Iterator[ServerProcess]:
+def stopping_server(plain_repository: Path) -> Iterator[ServerProcess]:
     with ServerProcess(plain_repository) as process:
         yield process
 
 
 def test_sigterm_answers_what_was_accepted(stopping_server: ServerProcess) -> None:
-    sent: queue.Queue = queue.Queue()
+    sent: queue.Queue[Any] = queue.Queue()
     with grpc.insecure_channel(stopping_server.address) as channel:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
         unary = stub.ModelInfer.future(_request("unmasked", "unary", row(1)))
         call = stub.ModelStreamInfer(iter(sent.get, None), timeout=TIMEOUT_S)
         sent.put(_request("small", "first", row(1)))
         assert next(call).infer_response.id == "first"
-        # It is held back for company, and stands before one that is not.
+        # It waits for batch-mates, and was sent before one that does not.
         sent.put(_request("unmasked", "held", row(1)))
         sent.put(_request("small", "last", row(1)))
         with InferenceServerClient(stopping_server.address) as client:

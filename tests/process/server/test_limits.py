@@ -38,7 +38,7 @@ def test_the_longest_audio_is_half_an_hour(stub: EmbeddingServiceStub) -> None:
 def test_a_full_queue_refuses_and_says_when_to_come_back(
     repository_of: Callable[..., Path], images: list[bytes]
 ) -> None:
-    # One MiB of waiting images of 150,528 bytes each: 6 places.
+    # One MiB of waiting images of 150,528 bytes each: 6 of them.
     with (
         ServerProcess(repository_of(RESNET), "--max-queue-mb", "1") as server,
         grpc.insecure_channel(server.address) as channel,

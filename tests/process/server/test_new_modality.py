@@ -34,7 +34,7 @@ def write_bundle(repository: Path) -> None:
     """Write a bundle whose graph gives back what it takes."""
     folder = repository / NAME / "1"
     folder.mkdir(parents=True)
-    shape = ["batch", LENGTH]
+    shape: list[str | int | None] = ["batch", LENGTH]
     graph = helper.make_graph(
         [helper.make_node("Identity", ["values"], ["vector"])],
         NAME,

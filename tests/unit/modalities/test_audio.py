@@ -13,7 +13,7 @@ from tests.support.testdata import speech
 from vecserve_server.errors import InvalidItem
 from vecserve_server.modalities.audio import AudioModality
 from vecserve_server.modalities.audio_decode import EncodedAudio, PcmAudio, SampleFormat
-from vecserve_server.modalities.content import Content, Limits
+from vecserve_server.modalities.content import Limits
 from vecserve_server.modalities.rows import Prepared, Span
 from vecserve_server.repository.manifest import AudioInput
 
@@ -46,18 +46,18 @@ def encoded(
     return file.getvalue()
 
 
-def prepare(content: Content) -> Prepared:
+def prepare(content: EncodedAudio | PcmAudio) -> Prepared:
     return PIPELINE.prepare(content, refuse_truncation=True)
 
 
-def heard(content: Content) -> Samples:
+def heard(content: EncodedAudio | PcmAudio) -> Samples:
     """The samples of all windows, without the padding."""
     rows = prepare(content).rows
     parts = [row.feeds["waveform"][: int(row.feeds["lengths"])] for row in rows]
     return np.concatenate(parts).astype(np.float32)
 
 
-def refusal(content: Content) -> InvalidItem:
+def refusal(content: EncodedAudio | PcmAudio) -> InvalidItem:
     with pytest.raises(InvalidItem) as raised:
         prepare(content)
     return raised.value

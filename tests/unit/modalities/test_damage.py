@@ -4,6 +4,7 @@ import random
 import warnings
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -13,6 +14,7 @@ import soundfile
 from vecserve_server.errors import InvalidItem
 from vecserve_server.modalities.audio import AudioModality
 from vecserve_server.modalities.audio_decode import EncodedAudio
+from vecserve_server.modalities.base import Modality
 from vecserve_server.modalities.content import Limits
 from vecserve_server.modalities.image import EncodedImage, ImageModality
 from vecserve_server.repository.manifest import AudioInput, ImageInput
@@ -47,7 +49,7 @@ def audio(form: str, subtype: str, channels: int = 2) -> bytes:
     return file.getvalue()
 
 
-FILES = {
+FILES: dict[str, EncodedImage | EncodedAudio] = {
     "jpeg": EncodedImage(image("JPEG", "RGB")),
     "progressive": EncodedImage(image("JPEG", "CMYK", progressive=True)),
     "png": EncodedImage(image("PNG", "RGBA")),
@@ -87,7 +89,7 @@ def damaged(data: bytes, rng: random.Random) -> bytes:
 @pytest.mark.parametrize("name", FILES)
 def test_damage_is_an_invalid_item_or_nothing(name: str) -> None:
     content = FILES[name]
-    pipeline = IMAGES if isinstance(content, EncodedImage) else AUDIO
+    pipeline: Modality[Any, Any] = IMAGES if isinstance(content, EncodedImage) else AUDIO
     assert pipeline.prepare(content, refuse_truncation=False).rows
     rng = random.Random(name)
     refusals = []

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -161,7 +162,7 @@ _steps = st.lists(
 @settings(max_examples=400, deadline=None)
 @given(slots=st.integers(1, 3), speedup=st.sampled_from([1.0, 1.2, 2.5]), steps=_steps)
 def test_every_job_is_answered_once_in_a_legal_batch(
-    slots: int, speedup: float, steps: list
+    slots: int, speedup: float, steps: list[tuple[str, Any]]
 ) -> None:
     simulation = Simulation(slots, speedup=speedup)
 
@@ -302,7 +303,7 @@ def test_two_idle_cores_share_what_waits() -> None:
     assert not first.all_cores
 
 
-def test_a_crowd_takes_turns_on_all_cores_where_that_is_as_fast() -> None:
+def test_many_jobs_run_batch_after_batch_on_all_cores_where_that_is_as_fast() -> None:
     simulation = Simulation(slots=2, speedup=1.8)
     for _ in range(6):
         simulation.submit()
@@ -319,7 +320,7 @@ def test_a_crowd_takes_turns_on_all_cores_where_that_is_as_fast() -> None:
 
 
 @pytest.mark.parametrize("gains", [True, False], ids=["gains by sharing", "gains nothing"])
-def test_long_jobs_of_a_crowd_take_a_core_each(gains: bool) -> None:
+def test_many_long_jobs_take_a_core_each(gains: bool) -> None:
     simulation = Simulation(slots=2, speedup=1.8)
     if gains:
         simulation.queues[0].cost = CostModel([Sample(1, 1, 0.03), Sample(2, 1, 0.04)], speedup=1.8)
@@ -342,7 +343,7 @@ def test_a_batch_grows_long_only_where_that_saves_much() -> None:
         assert batch is not None
         return batch.rows
 
-    # Half as long again a row alone as in company: worth it for a while.
+    # Half as long again a row alone as in a batch: worth it for a while.
     assert rows_of_first_batch(fixed_s=0.02, row_s=0.04) == 4
     assert rows_of_first_batch(fixed_s=0.005, row_s=0.055) == 1
 
