@@ -26,12 +26,13 @@ check: .venv/.dev ## Format, lint, types, protos, stub drift: what must hold bef
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
-	.venv/bin/mypy examples/python/*.py tools/protos/*.py
+	.venv/bin/mypy examples/python/*.py
+	.venv/bin/mypy -p tools.protos
 	.venv/bin/buf lint protos
 	.venv/bin/buf format protos --path protos/vecserve --path protos/inference --diff --exit-code
 	.venv/bin/buf breaking protos --against protos/released.binpb
 	tools/protos/check-stubs.sh
-	.venv/bin/python tools/protos/reference.py --check
+	.venv/bin/python -m tools.protos.reference --check
 
 export: .venv/.ready ## Export the four models into models/, skipping those already there
 	.venv/bin/vecserve-export $(MODELS) --untrained --output models
@@ -59,7 +60,7 @@ format: .venv/.dev ## Format Python and protos
 
 proto: .venv/.dev ## Generate the Python stubs from protos/
 	tools/protos/generate.sh
-	.venv/bin/python tools/protos/reference.py
+	.venv/bin/python -m tools.protos.reference
 
 proto-release: .venv/.dev ## Make the protos as they are the release that changes are checked against
 	.venv/bin/buf build protos --output protos/released.binpb

@@ -49,7 +49,7 @@ LAYERS = {
         "__init__",
     ],
     "vecserve_server": [
-        "__init__ malloc",
+        "__init__ malloc reasons",
         "errors",
         "repository",
         "engine modalities",
@@ -65,7 +65,7 @@ LAYERS = {
     ],
     "vecserve_server.api": ["__init__", "rpc", "embedding oip"],
     "vecserve_server.api.embedding": [
-        "__init__ chunks messages",
+        "__init__ chunks requests results",
         "describe items",
         "stream",
         "service",

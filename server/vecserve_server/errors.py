@@ -17,6 +17,8 @@
 `api.rpc.status` maps each to its google.rpc code; nothing else knows codes.
 """
 
+from vecserve_server.reasons import Reason
+
 
 class StartError(Exception):
     """The server cannot start; the message says why and what to do."""
@@ -25,11 +27,11 @@ class StartError(Exception):
 class ServingError(Exception):
     """A request, or one item of it, cannot be answered with vectors.
 
-    `reason` is a constant for programs (UPPER_SNAKE_CASE), the message one
+    `reason` is a constant for programs, the message one
     sentence for a person: what is wrong, and what to do.
     """
 
-    def __init__(self, reason: str, message: str) -> None:
+    def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(message)
         self.reason = reason
         self.message = message
@@ -71,7 +73,7 @@ class QueueFull(ServingError):
     """The model has as much waiting as it may have."""
 
     def __init__(self, message: str, retry_after_s: float) -> None:
-        super().__init__("QUEUE_FULL", message)
+        super().__init__(Reason.QUEUE_FULL, message)
         self.retry_after_s = retry_after_s
 
 

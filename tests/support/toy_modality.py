@@ -16,6 +16,7 @@ from vecserve_server.modalities.base import Fields, Modality
 from vecserve_server.modalities.content import Content, Limits
 from vecserve_server.modalities.registry import MODALITIES
 from vecserve_server.modalities.rows import Prepared, Row
+from vecserve_server.reasons import Reason
 from vecserve_server.repository.manifest import Input
 
 
@@ -66,7 +67,7 @@ class SeriesModality(Modality[SeriesInput, Series]):
         try:
             values = [float(word) for word in content.text.split()]
         except ValueError as error:
-            raise InvalidItem("SERIES_UNREADABLE", f"the series is damaged: {error}") from error
+            raise InvalidItem(Reason.UNKNOWN_VALUE, f"the series is damaged: {error}") from error
         return Prepared((self._row(values[: self._length]),), truncated=len(values) > self._length)
 
     def _row(self, values: list[float]) -> Row:

@@ -1,6 +1,7 @@
 """Bundle loading: each tower's modality and graph, and the models they are served by."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +9,13 @@ from vecserve_server.engine.padding import MASK_INPUT, GraphSpec
 from vecserve_server.engine.providers.select import best_provider
 from vecserve_server.engine.session import GraphError, Session
 from vecserve_server.engine.tensors import TensorSpec, datatype_of
-from vecserve_server.loading.graph import GraphPlan, LoadedGraph, load_graph
+from vecserve_server.loading.graph import GraphFile, GraphPlan, LoadedGraph, load_graph
 from vecserve_server.loading.resources import LoadResources
 from vecserve_server.modalities.base import Modality
 from vecserve_server.modalities.registry import build_modality
 from vecserve_server.modalities.rows import Row
 from vecserve_server.repository.bundle import Bundle
-from vecserve_server.repository.config import ModelConfig, Provider
+from vecserve_server.repository.config import Provider
 from vecserve_server.repository.errors import BundleError
 from vecserve_server.repository.manifest import Pooling, Tower
 from vecserve_server.scheduling.options import BatchLimits
@@ -94,72 +95,55 @@ def _load_tower(bundle: Bundle, tower: Tower, resources: LoadResources) -> Loade
         modality = build_modality(tower.input, bundle.folder, resources.limits)
     except ValueError as error:
         raise BundleError(f"{bundle.folder}: {error}") from error
-    graph = load_graph(_TowerGraph(bundle, tower, modality, resources), resources)
-    return LoadedTower(tower, modality, graph)
+    # The integers were chosen for the kernels of ONNX Runtime's own cpu.
+    default: Provider = "cpu" if bundle.manifest.precision == "int8" else best_provider()
+    file = GraphFile(
+        name=f"{bundle.name}/{bundle.version}/{tower.input.kind}",
+        model=bundle.name,
+        path=bundle.folder / tower.graph,
+        sha256=bundle.manifest.files[tower.graph],
+        config=bundle.config,
+        default=default,
+    )
+
+    planner = partial(_plan, file.path, tower, modality, resources)
+    return LoadedTower(tower, modality, load_graph(file, planner, resources))
 
 
-@dataclass(frozen=True, slots=True)
-class _TowerGraph:
-    """The graph of a tower: GraphOnDisk."""
-
-    bundle: Bundle
-    tower: Tower
-    modality: Modality[Any, Any]
-    resources: LoadResources
-
-    @property
-    def name(self) -> str:
-        return f"{self.bundle.name}/{self.bundle.version}/{self.tower.input.kind}"
-
-    @property
-    def model(self) -> str:
-        return self.bundle.name
-
-    @property
-    def path(self) -> Path:
-        return self.bundle.folder / self.tower.graph
-
-    @property
-    def sha256(self) -> str:
-        return self.bundle.manifest.files[self.tower.graph]
-
-    @property
-    def config(self) -> ModelConfig:
-        return self.bundle.config
-
-    def automatic_provider(self) -> Provider:
-        # The integers were chosen for the kernels of ONNX Runtime's own cpu.
-        return "cpu" if self.bundle.manifest.precision == "int8" else best_provider()
-
-    def plan(
-        self, session: Session, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]
-    ) -> GraphPlan:
-        tower, modality = self.tower, self.modality
-        longest = modality.blank_row(modality.max_positions)
-        _check_graph(self.path, tower, longest, inputs, outputs)
-        pads = modality.pads
-        unpooled = {output.name for output in tower.outputs if output.pooling is Pooling.NONE}
-        row_bytes = sum(feed.nbytes for feed in longest.feeds.values())
-        default = (tower.outputs[0].name,)
-        # Not of single positions: those of Whisper that hold no sound go anywhere.
-        compared = tuple(output.name for output in tower.outputs if output.name not in unpooled)
-        return GraphPlan(
-            inputs=inputs,
-            outputs=outputs,
-            spec=GraphSpec(pads, frozenset(unpooled if pads else ())),
-            limits=BatchLimits(
-                tower.max_batch_rows, tower.max_batch_positions, self.resources.queue_delay_s
-            ),
-            # As many rows as fit the bytes, and one item of the largest size.
-            capacity=max(self.resources.queue_bytes // row_bytes, modality.max_rows),
-            max_batch_size=_BATCHES_PER_REQUEST * tower.max_batch_rows,
-            length_input=MASK_INPUT if pads else None,
-            max_length=modality.max_positions if pads else None,
-            blank_row=lambda positions: to_job(modality.blank_row(positions), default),
-            max_positions=modality.max_positions,
-            measured_always=True,
-            parity_jobs=[to_job(row, compared) for row in modality.probe_rows()],
-        )
+def _plan(
+    path: Path,
+    tower: Tower,
+    modality: Modality[Any, Any],
+    resources: LoadResources,
+    _: Session,
+    inputs: tuple[TensorSpec, ...],
+    outputs: tuple[TensorSpec, ...],
+) -> GraphPlan:
+    """Return how to run the graph of a tower: Planner. Raises GraphError."""
+    longest = modality.blank_row(modality.max_positions)
+    _check_graph(path, tower, longest, inputs, outputs)
+    pads = modality.pads
+    unpooled = {output.name for output in tower.outputs if output.pooling is Pooling.NONE}
+    row_bytes = sum(feed.nbytes for feed in longest.feeds.values())
+    # Not of single positions: those of Whisper that hold no sound go anywhere.
+    compared = tuple(output.name for output in tower.outputs if output.name not in unpooled)
+    return GraphPlan(
+        inputs=inputs,
+        outputs=outputs,
+        spec=GraphSpec(pads, frozenset(unpooled if pads else ())),
+        limits=BatchLimits(
+            tower.max_batch_rows, tower.max_batch_positions, resources.queue_delay_s
+        ),
+        # As many rows as fit the bytes, and one item of the largest size.
+        capacity=max(resources.queue_bytes // row_bytes, modality.max_rows),
+        max_batch_size=_BATCHES_PER_REQUEST * tower.max_batch_rows,
+        length_input=MASK_INPUT if pads else None,
+        max_length=modality.max_positions if pads else None,
+        blank_row=lambda positions: to_job(modality.blank_row(positions), (tower.outputs[0].name,)),
+        max_positions=modality.max_positions,
+        measured_always=True,
+        parity_jobs=[to_job(row, compared) for row in modality.probe_rows()],
+    )
 
 
 def _check_graph(

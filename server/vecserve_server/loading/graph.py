@@ -4,7 +4,6 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from vecserve_server.engine.engine import Engine, Job
 from vecserve_server.engine.padding import GraphSpec
@@ -55,43 +54,27 @@ class GraphPlan:
     instances: int | None = None
 
 
-class GraphOnDisk(Protocol):
-    """A graph that can be loaded: a tower of a bundle, or an ONNX file."""
+@dataclass(frozen=True, slots=True)
+class GraphFile:
+    """A graph on disk: a tower of a bundle, or an ONNX file.
 
-    @property
-    def name(self) -> str:
-        """Name in logs and metrics, unique on this server."""
-        ...
+    `name` is its name in logs and metrics, unique on this server; `sha256` the
+    hash of all that it is made of; `default` what it runs on where nobody says.
+    """
 
-    @property
-    def model(self) -> str:
-        """Name of the model."""
-        ...
+    name: str
+    model: str
+    path: Path
+    sha256: str
+    config: ModelConfig
+    default: Provider
 
-    @property
-    def path(self) -> Path:
-        """The ONNX file."""
-        ...
 
-    @property
-    def sha256(self) -> str:
-        """Hash of all that the file is made of."""
-        ...
+Planner = Callable[[Session, tuple[TensorSpec, ...], tuple[TensorSpec, ...]], GraphPlan]
+"""Returns how to run a graph of these inputs and outputs.
 
-    @property
-    def config(self) -> ModelConfig:
-        """What the operator says of the model."""
-        ...
-
-    def automatic_provider(self) -> Provider:
-        """Return what it runs on where nobody says."""
-        ...
-
-    def plan(
-        self, session: Session, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]
-    ) -> GraphPlan:
-        """Return how to run it. Raises BundleError, GraphError if it cannot be served."""
-        ...
+Raises BundleError, GraphError if it cannot be served.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,44 +123,43 @@ class LoadedGraph:
         )
 
 
-def load_graph(graph: GraphOnDisk, resources: LoadResources) -> LoadedGraph:
+def load_graph(file: GraphFile, planner: Planner, resources: LoadResources) -> LoadedGraph:
     """Load a graph, check it and measure it; slow, for a worker thread.
 
     Raises BundleError, GraphError and what ONNX Runtime raises.
     """
-    choice = resources.providers.choice(graph.model, graph.config)
     session, engine, plan = load_on_choice(
-        graph.name,
-        choice,
-        graph.automatic_provider,
-        lambda provider: _load_on(graph, provider, resources),
+        file.name,
+        resources.providers.choice(file.model, file.config),
+        file.default,
+        lambda provider: _load_on(provider, file, planner, resources),
     )
-    log_nodes(graph.name, session)
-    cost = _measure(graph, engine, plan, resources.cores)
-    return LoadedGraph(graph.name, engine, plan, cost)
+    log_nodes(file.name, session)
+    cost = _measure(file, engine, plan, resources.cores)
+    return LoadedGraph(file.name, engine, plan, cost)
 
 
 def _load_on(
-    graph: GraphOnDisk, provider: Provider, resources: LoadResources
+    provider: Provider, file: GraphFile, planner: Planner, resources: LoadResources
 ) -> tuple[Session, Engine, GraphPlan]:
     session = Session(
-        graph.path, graph.sha256, cores=resources.cores, cache=resources.cache, provider=provider
+        file.path, file.sha256, cores=resources.cores, cache=resources.cache, provider=provider
     )
     try:
         inputs, outputs = specs_of(session.inputs), specs_of(session.outputs)
     except UnknownType as error:
-        raise BundleError(f"{graph.path}: {error}") from error
-    plan = graph.plan(session, inputs, outputs)
+        raise BundleError(f"{file.path}: {error}") from error
+    plan = planner(session, inputs, outputs)
     engine = Engine(session, plan.spec, plan.instances)
     if provider != "cpu" and plan.parity_jobs:
-        on_cpu = Session(graph.path, graph.sha256, cores=1, cache=resources.cache)
+        on_cpu = Session(file.path, file.sha256, cores=1, cache=resources.cache)
         reference = Engine(on_cpu, plan.spec)
-        cosine = check_parity(engine, reference, plan.parity_jobs, graph.model, provider)
-        _log.info("%s: min cosine %.6f on %s to its vectors on cpu", graph.name, cosine, provider)
+        cosine = check_parity(engine, reference, plan.parity_jobs, file.model, provider)
+        _log.info("%s: min cosine %.6f on %s to its vectors on cpu", file.name, cosine, provider)
     return session, engine, plan
 
 
-def _measure(graph: GraphOnDisk, engine: Engine, plan: GraphPlan, cores: int) -> CostModel:
+def _measure(file: GraphFile, engine: Engine, plan: GraphPlan, cores: int) -> CostModel:
     guess = CostModel([Sample(1, 1, _GUESS_S)], speedup=1.0)
     if plan.blank_row is None:
         return guess
@@ -192,9 +174,9 @@ def _measure(graph: GraphOnDisk, engine: Engine, plan: GraphPlan, cores: int) ->
     except Exception as error:
         if plan.measured_always:
             raise
-        _log.warning("%s takes no blank rows, so it is not warmed up: %s", graph.model, error)
+        _log.warning("%s takes no blank rows, so it is not warmed up: %s", file.model, error)
         return guess
-    row = f"{graph.name}: the shortest row takes {cost.seconds(1, 1) * 1e3:.1f} ms on one core"
+    row = f"{file.name}: the shortest row takes {cost.seconds(1, 1) * 1e3:.1f} ms on one core"
     if cores == 1:
         _log.info("%s", row)
     else:

@@ -1,7 +1,7 @@
 """ONNX file loading: a graph without a manifest, run as its axes' names and its config say."""
 
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 
 from vecserve_server.engine.engine import Job
 from vecserve_server.engine.padding import GraphSpec
@@ -9,16 +9,10 @@ from vecserve_server.engine.providers.select import best_provider
 from vecserve_server.engine.session import Session
 from vecserve_server.engine.tensors import TensorSpec
 from vecserve_server.loading.batching_check import blank_row, check_batching
-from vecserve_server.loading.graph import GraphPlan, LoadedGraph, load_graph
+from vecserve_server.loading.graph import GraphFile, GraphPlan, LoadedGraph, load_graph
 from vecserve_server.loading.resources import LoadResources
-from vecserve_server.repository.config import Provider
 from vecserve_server.repository.errors import BundleError
-from vecserve_server.repository.onnx_file import (
-    DEFAULT_MAX_BATCH_SIZE,
-    GRAPH_FILE,
-    OnnxFile,
-    OnnxFileConfig,
-)
+from vecserve_server.repository.onnx_file import DEFAULT_MAX_BATCH_SIZE, GRAPH_FILE, OnnxFile
 from vecserve_server.scheduling.options import BatchLimits
 from vecserve_server.serving.model import InService
 from vecserve_server.serving.tensor_model import length_input_of
@@ -55,84 +49,68 @@ def load_onnx_file(file: OnnxFile, resources: LoadResources) -> LoadedOnnxFile:
 
     Raises BundleError, GraphError.
     """
-    return LoadedOnnxFile(file, load_graph(_OnnxFileGraph(file, resources), resources))
+    # Nothing that computes less exactly: nobody could say what is good enough.
+    best = best_provider()
+    graph = GraphFile(
+        name=f"{file.name}/{file.version}",
+        model=file.name,
+        path=file.graph,
+        sha256=file.sha256,
+        config=file.config,
+        default="cpu" if best == "openvino" else best,
+    )
+    planner = partial(_plan, file, resources.queue_delay_s)
+    return LoadedOnnxFile(file, load_graph(graph, planner, resources))
 
 
-@dataclass(frozen=True, slots=True)
-class _OnnxFileGraph:
-    """The graph of an ONNX file: GraphOnDisk."""
-
-    file: OnnxFile
-    resources: LoadResources
-
-    @property
-    def name(self) -> str:
-        return f"{self.file.name}/{self.file.version}"
-
-    @property
-    def model(self) -> str:
-        return self.file.name
-
-    @property
-    def path(self) -> Path:
-        return self.file.graph
-
-    @property
-    def sha256(self) -> str:
-        return self.file.sha256
-
-    @property
-    def config(self) -> OnnxFileConfig:
-        return self.file.config
-
-    def automatic_provider(self) -> Provider:
-        """Return nothing that computes less exactly: nobody could say what is good enough."""
-        best = best_provider()
-        return "cpu" if best == "openvino" else best
-
-    def plan(
-        self, session: Session, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]
-    ) -> GraphPlan:
-        config = self.config
-        by_axes = GraphSpec.of_tensors(inputs, outputs, config.mask_input)
-        if config.max_batch_size and not by_axes.batches:
-            raise BundleError(
-                f"{self.file.folder} has max_batch_size {config.max_batch_size}, but the first "
-                "axis of its inputs and outputs is not free: set it to 0, or export the graph "
-                "with a free axis"
-            )
-        batches = by_axes.batches and config.max_batch_size != 0
-        spec = check_batching(
-            self.model,
-            session,
-            by_axes if batches else GraphSpec({}, frozenset(), batches=False),
-            inputs,
-            outputs,
+def _plan(
+    file: OnnxFile,
+    queue_delay_s: float,
+    session: Session,
+    inputs: tuple[TensorSpec, ...],
+    outputs: tuple[TensorSpec, ...],
+) -> GraphPlan:
+    """Return how to run the graph of an ONNX file: Planner."""
+    config = file.config
+    by_axes = GraphSpec.of_tensors(inputs, outputs, config.mask_input)
+    if config.max_batch_size and not by_axes.batches:
+        raise BundleError(
+            f"{file.folder} has max_batch_size {config.max_batch_size}, but the first "
+            "axis of its inputs and outputs is not free: set it to 0, or export the graph "
+            "with a free axis"
         )
-        max_batch_size = (config.max_batch_size or DEFAULT_MAX_BATCH_SIZE) if batches else 0
-        length_input = length_input_of(inputs, config.mask_input) if batches else None
-        rows = max(max_batch_size, 1)
-        delay_s = self.resources.queue_delay_s
-        if config.queue_delay_us is not None:
-            delay_s = config.queue_delay_us / 1e6
-        names = tuple(output.name for output in outputs)
+    batches = by_axes.batches and config.max_batch_size != 0
+    spec = check_batching(
+        file.name,
+        session,
+        by_axes if batches else GraphSpec({}, frozenset(), batches=False),
+        inputs,
+        outputs,
+    )
+    max_batch_size = (config.max_batch_size or DEFAULT_MAX_BATCH_SIZE) if batches else 0
+    length_input = length_input_of(inputs, config.mask_input) if batches else None
+    rows = max(max_batch_size, 1)
+    delay_s = queue_delay_s
+    if config.queue_delay_us is not None:
+        delay_s = config.queue_delay_us / 1e6
+    names = tuple(output.name for output in outputs)
 
-        def blank(positions: int) -> Job:
-            length = positions if length_input else 1
-            return blank_row(inputs, spec, length, outputs=names)
+    def blank(positions: int) -> Job:
+        length = positions if length_input else 1
+        return blank_row(inputs, spec, length, outputs=names)
 
-        return GraphPlan(
-            inputs=inputs,
-            outputs=outputs,
-            spec=spec,
-            limits=BatchLimits(rows, rows * _POSITIONS_PER_ROW if length_input else rows, delay_s),
-            capacity=rows,
-            max_batch_size=max_batch_size,
-            length_input=length_input,
-            max_length=None,
-            blank_row=blank if config.warm_up else None,
-            max_positions=_MEASURED_POSITIONS,
-            measured_always=False,
-            parity_jobs=[],
-            instances=config.instances,
-        )
+    return GraphPlan(
+        inputs=inputs,
+        outputs=outputs,
+        spec=spec,
+        limits=BatchLimits(rows, rows * _POSITIONS_PER_ROW if length_input else rows, delay_s),
+        capacity=rows,
+        max_batch_size=max_batch_size,
+        length_input=length_input,
+        max_length=None,
+        blank_row=blank if config.warm_up else None,
+        max_positions=_MEASURED_POSITIONS,
+        measured_always=False,
+        parity_jobs=[],
+        instances=config.instances,
+    )

@@ -44,20 +44,19 @@ class Providers:
 def load_on_choice(
     name: str,
     choice: Provider | None,
-    automatic: Callable[[], Provider],
+    default: Provider,
     load: Callable[[Provider], T],
 ) -> T:
-    """Load the graph `name` on `choice`; without one on `automatic`, and on the cpu if that fails.
+    """Load the graph `name` on `choice`; without one on `default`, and on the cpu if that fails.
 
     Raises GraphError: what `load` raises on the provider chosen, or on the cpu.
     """
     if choice:
         return load(choice)
-    best = automatic()
     try:
-        return load(best)
+        return load(default)
     except GraphError as error:
-        if best == "cpu":
+        if default == "cpu":
             raise
         loaded = load("cpu")
         _log.warning("%s runs on the cpu: %s", name, error)

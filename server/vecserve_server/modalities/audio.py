@@ -19,6 +19,7 @@ from vecserve_server.modalities.audio_decode import (
 from vecserve_server.modalities.base import Fields, Modality
 from vecserve_server.modalities.content import Limits
 from vecserve_server.modalities.rows import Prepared, Row, Span
+from vecserve_server.reasons import Reason
 from vecserve_server.repository.manifest import AudioInput
 
 # Samples of all channels that are decoded at most: half an hour of stereo at
@@ -47,7 +48,7 @@ class _PcmMessage(Protocol):
 def _pcm(message: _PcmMessage) -> PcmAudio:
     if message.format not in _SAMPLE_FORMATS:
         raise InvalidItem(
-            "UNKNOWN_VALUE",
+            Reason.UNKNOWN_VALUE,
             f"pcm.format has the value {message.format}; this server knows "
             f"{sorted(_SAMPLE_FORMATS)}",
         )
@@ -118,13 +119,13 @@ class AudioModality(Modality[AudioInput, EncodedAudio | PcmAudio]):
         seconds = frames / audio.sample_rate_hz
         if seconds > self._max_s:
             raise InvalidItem(
-                "AUDIO_TOO_LONG",
+                Reason.AUDIO_TOO_LONG,
                 f"the audio lasts {seconds:.0f} s or more, the server takes {self._max_s:g}: "
                 "send it in parts",
             )
         if frames * audio.channels > _MAX_DECODED_SAMPLES:
             raise InvalidItem(
-                "AUDIO_TOO_LONG",
+                Reason.AUDIO_TOO_LONG,
                 f"the audio has {frames * audio.channels} samples or more over its "
                 f"{audio.channels} channels, the server takes {_MAX_DECODED_SAMPLES}: "
                 "send it in parts, at a lower rate or with fewer channels",
@@ -143,13 +144,13 @@ class AudioModality(Modality[AudioInput, EncodedAudio | PcmAudio]):
             # Written so that NaN is caught, too.
             if not np.abs(mono).max() <= _MAX_AMPLITUDE:
                 raise InvalidItem(
-                    "AUDIO_OUT_OF_RANGE",
+                    Reason.AUDIO_OUT_OF_RANGE,
                     "the audio holds samples that are NaN, infinite or over a million times "
                     "full scale, which is 1.0: write it anew",
                 )
             yield mono
         if not frames:
-            raise InvalidItem("AUDIO_EMPTY", "the audio holds no samples: send at least one")
+            raise InvalidItem(Reason.AUDIO_EMPTY, "the audio holds no samples: send at least one")
 
     def _rows(self, windows: "_Windows") -> Iterator[Row]:
         spec = self._spec

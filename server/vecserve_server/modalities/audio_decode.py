@@ -15,6 +15,7 @@ import soundfile
 from vecserve_server.errors import InvalidItem
 from vecserve_server.modalities.content import Content
 from vecserve_server.modalities.signatures import describe
+from vecserve_server.reasons import Reason
 
 MIN_SAMPLE_RATE_HZ = 1_000
 MAX_SAMPLE_RATE_HZ = 768_000
@@ -88,18 +89,18 @@ def open_audio(content: EncodedAudio | PcmAudio) -> Audio:
     audio = _open_pcm(content) if isinstance(content, PcmAudio) else _open_file(content.data)
     if not MIN_SAMPLE_RATE_HZ <= audio.sample_rate_hz <= MAX_SAMPLE_RATE_HZ:
         raise InvalidItem(
-            "AUDIO_UNSUPPORTED",
+            Reason.AUDIO_UNSUPPORTED,
             f"the audio has a sample rate of {audio.sample_rate_hz} Hz, the server takes "
             f"{MIN_SAMPLE_RATE_HZ} to {MAX_SAMPLE_RATE_HZ}: resample it",
         )
     if not 1 <= audio.channels <= MAX_CHANNELS:
         raise InvalidItem(
-            "AUDIO_UNSUPPORTED",
+            Reason.AUDIO_UNSUPPORTED,
             f"the audio has {audio.channels} channels, the server takes 1 to {MAX_CHANNELS}: "
             "mix it down",
         )
     if audio.stated_frames == 0:
-        raise InvalidItem("AUDIO_EMPTY", "the audio holds no samples: send at least one")
+        raise InvalidItem(Reason.AUDIO_EMPTY, "the audio holds no samples: send at least one")
     return audio
 
 
@@ -107,7 +108,7 @@ def _open_pcm(pcm: PcmAudio) -> Audio:
     width = np.dtype(pcm.format.value).itemsize * pcm.channels
     if width and len(pcm.data) % width:
         raise InvalidItem(
-            "PCM_INVALID",
+            Reason.PCM_INVALID,
             f"the samples have {len(pcm.data)} bytes, not a whole number of frames of {width} "
             f"({pcm.channels} channels, {pcm.format.name}): check format and channels",
         )
@@ -124,10 +125,10 @@ def _pcm_blocks(pcm: PcmAudio) -> Iterator[Block]:
 
 def _open_file(data: bytes) -> Audio:
     if not data:
-        raise InvalidItem("AUDIO_EMPTY", "the audio has 0 bytes: send a whole audio file")
+        raise InvalidItem(Reason.AUDIO_EMPTY, "the audio has 0 bytes: send a whole audio file")
     if not _has_known_start(data):
         raise InvalidItem(
-            "AUDIO_UNREADABLE",
+            Reason.AUDIO_UNREADABLE,
             f"the audio cannot be read, its bytes start like {describe(data)}: send {_ACCEPTED}",
         )
     _check_riff_size(data)
@@ -136,12 +137,12 @@ def _open_file(data: bytes) -> Audio:
         file = soundfile.SoundFile(stream)
     except soundfile.SoundFileError as error:
         raise InvalidItem(
-            "AUDIO_UNREADABLE",
+            Reason.AUDIO_UNREADABLE,
             f"the audio starts like {describe(data)} but is damaged, or of an encoding that "
             f"libsndfile does not know: send a whole {_ACCEPTED} file",
         ) from error
     if file.format not in _CONTAINERS:
-        raise InvalidItem("AUDIO_UNREADABLE", f"the audio is {file.format}: send {_ACCEPTED}")
+        raise InvalidItem(Reason.AUDIO_UNREADABLE, f"the audio is {file.format}: send {_ACCEPTED}")
     # Of an MP3 the length may be a guess.
     known = file.format != "MP3" and file.frames != _UNKNOWN_FRAMES
     stated = file.frames if known else None
@@ -155,7 +156,7 @@ def _file_blocks(file: soundfile.SoundFile, stream: BytesIO, size: int) -> Itera
             block: Block = file.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)
         except soundfile.LibsndfileError as error:
             raise InvalidItem(
-                "AUDIO_UNREADABLE",
+                Reason.AUDIO_UNREADABLE,
                 f"the audio is damaged or cut off after {read} frames ({error.error_string}): "
                 "send all of the file",
             ) from error
@@ -165,7 +166,7 @@ def _file_blocks(file: soundfile.SoundFile, stream: BytesIO, size: int) -> Itera
         yield block
     if file.frames != _UNKNOWN_FRAMES and read < file.frames * (1 - _LENGTH_TOLERANCE):
         raise InvalidItem(
-            "AUDIO_TRUNCATED",
+            Reason.AUDIO_TRUNCATED,
             f"the audio ends after {read} of the {file.frames} frames that its header or its bit "
             "rate promises: send all of the file, or write it anew",
         )
@@ -174,7 +175,7 @@ def _file_blocks(file: soundfile.SoundFile, stream: BytesIO, size: int) -> Itera
     unread = size - stream.tell()
     if file.format == "MP3" and unread > size * _LENGTH_TOLERANCE + _TAG_BYTES:
         raise InvalidItem(
-            "AUDIO_LENGTH_WRONG",
+            Reason.AUDIO_LENGTH_WRONG,
             f"the MP3 has no header that gives its length, and {unread} of its {size} bytes "
             "would be left out: write it anew, for instance with `ffmpeg -i IN -c copy OUT.mp3`",
         )
@@ -196,7 +197,7 @@ def _check_riff_size(data: bytes) -> None:
         return
     if len(data) < stated * (1 - _LENGTH_TOLERANCE):
         raise InvalidItem(
-            "AUDIO_TRUNCATED",
+            Reason.AUDIO_TRUNCATED,
             f"the WAV file has {len(data)} of the {stated} bytes that its header states: "
             "send all of the file",
         )

@@ -19,6 +19,7 @@ from vecserve_server.modalities.base import Fields, Modality
 from vecserve_server.modalities.content import Content, Limits
 from vecserve_server.modalities.rows import Prepared, Row
 from vecserve_server.modalities.signatures import describe
+from vecserve_server.reasons import Reason
 from vecserve_server.repository.manifest import ImageInput
 
 # The decoders that callers can reach.
@@ -100,7 +101,7 @@ class ImageModality(Modality[ImageInput, EncodedImage]):
 
     def _decode(self, data: bytes) -> Image.Image:
         if not data:
-            raise InvalidItem("IMAGE_EMPTY", "the image has 0 bytes: send a whole image file")
+            raise InvalidItem(Reason.IMAGE_EMPTY, "the image has 0 bytes: send a whole image file")
         try:
             image = Image.open(BytesIO(data), formats=_FORMATS)
             self._check_size(*image.size, "is")
@@ -109,7 +110,7 @@ class ImageModality(Modality[ImageInput, EncodedImage]):
             raise _too_large("the image has far too many pixels", self._max_pixels) from error
         except UnidentifiedImageError as error:
             raise InvalidItem(
-                "IMAGE_UNREADABLE",
+                Reason.IMAGE_UNREADABLE,
                 f"the image cannot be read, its bytes start like {describe(data)}: "
                 f"send a whole {_ACCEPTED} file",
             ) from error
@@ -119,10 +120,11 @@ class ImageModality(Modality[ImageInput, EncodedImage]):
         except Exception as error:
             if "truncated" in str(error).lower() or isinstance(error, EOFError):
                 raise InvalidItem(
-                    "IMAGE_TRUNCATED", f"the image ends too early ({error}): send all of the file"
+                    Reason.IMAGE_TRUNCATED,
+                    f"the image ends too early ({error}): send all of the file",
                 ) from error
             raise InvalidItem(
-                "IMAGE_UNREADABLE",
+                Reason.IMAGE_UNREADABLE,
                 f"the image is damaged ({error}): send a whole {_ACCEPTED} file",
             ) from error
         return image
@@ -145,7 +147,8 @@ class ImageModality(Modality[ImageInput, EncodedImage]):
 
 def _too_large(what: str, max_pixels: int) -> InvalidItem:
     return InvalidItem(
-        "IMAGE_TOO_LARGE", f"{what}, the server takes {max_pixels} in all: crop it or scale it down"
+        Reason.IMAGE_TOO_LARGE,
+        f"{what}, the server takes {max_pixels} in all: crop it or scale it down",
     )
 
 
@@ -172,7 +175,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         return Image.fromarray(gray).convert("RGB")
     if image.mode in ("I", "F"):
         raise InvalidItem(
-            "IMAGE_UNSUPPORTED",
+            Reason.IMAGE_UNSUPPORTED,
             "the image has signed, 32-bit or floating-point samples, whose white is anyone's "
             "guess: convert it to 8 or 16 bits a channel, unsigned",
         )

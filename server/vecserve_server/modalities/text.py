@@ -12,6 +12,7 @@ from vecserve_server.errors import InvalidItem
 from vecserve_server.modalities.base import Fields, Modality
 from vecserve_server.modalities.content import Content, Limits
 from vecserve_server.modalities.rows import Prepared, Row
+from vecserve_server.reasons import Reason
 from vecserve_server.repository.manifest import TextInput
 
 _QUICK_CHARACTERS = 1000
@@ -64,7 +65,7 @@ class TextModality(Modality[TextInput, Text]):
         try:
             return Text(data.decode())
         except UnicodeDecodeError as error:
-            raise InvalidItem("NOT_UTF8", f"the text is not UTF-8: {error}") from error
+            raise InvalidItem(Reason.NOT_UTF8, f"the text is not UTF-8: {error}") from error
 
     @classmethod
     def describe(cls, spec: TextInput, limits: Limits) -> dict[str, float]:
@@ -106,7 +107,7 @@ class TextModality(Modality[TextInput, Text]):
         size = len(content.text.encode())
         if size > self._max_bytes:
             raise InvalidItem(
-                "TEXT_TOO_LARGE",
+                Reason.TEXT_TOO_LARGE,
                 f"text has {size} bytes, the server takes {self._max_bytes}: split or shorten it",
             )
         # A batch of one, because encode() holds the GIL and encode_batch_fast()
@@ -116,7 +117,7 @@ class TextModality(Modality[TextInput, Text]):
         truncated = bool(encoding.overflowing)
         if truncated and refuse_truncation:
             raise InvalidItem(
-                "TEXT_TOO_LONG",
+                Reason.TEXT_TOO_LONG,
                 f"text has {self._full_length(encoding)} tokens, the model takes "
                 f"{self._max_tokens}; shorten it or ask for TRUNCATION_END",
             )

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from vecserve_server.reasons import Reason
 from vecserve_server.engine.session import GraphError
 from vecserve_server.errors import InvalidItem, LoadFailed, ModelNotFound
 from vecserve_server.loading.bundle import LoadedBundle, load_bundle
@@ -110,14 +111,14 @@ class ModelManager:
                 mine = [folder for folder in folders if folder.parent.name == name]
                 if not mine:
                     raise ModelNotFound(
-                        "MODEL_NOT_FOUND", f"the repository holds no model {name!r}"
+                        Reason.MODEL_NOT_FOUND, f"the repository holds no model {name!r}"
                     )
                 versions = [ModelVersion(found) for found in await self._read_all(mine)]
                 for version in versions:
                     self._refuse_taken_names(version)
                 loaded = [await self._load(version.found) for version in versions]
             except (BundleError, GraphError) as error:
-                raise LoadFailed("LOAD_FAILED", str(error)) from error
+                raise LoadFailed(Reason.LOAD_FAILED, str(error)) from error
             before = {version.number: version for version in self.registry.of(name)}
             for version, graphs in zip(versions, loaded, strict=True):
                 old = before.pop(version.number, None)
@@ -142,7 +143,7 @@ class ModelManager:
             self._refuse_part(name)
             versions = [version for version in self.registry.of(name) if not version.gone]
             if not versions:
-                raise ModelNotFound("MODEL_NOT_FOUND", f"this server has no model {name!r}")
+                raise ModelNotFound(Reason.MODEL_NOT_FOUND, f"this server has no model {name!r}")
             drains = [
                 drain
                 for version in versions
@@ -230,7 +231,7 @@ class ModelManager:
         for version in self.registry.of(name):
             if name != version.found.name:
                 raise InvalidItem(
-                    "PART_OF_MODEL",
+                    Reason.PART_OF_MODEL,
                     f"{name!r} is a part of model {version.found.name!r}: name that one",
                 )
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from vecserve_server.reasons import Reason
 from vecserve_server.errors import ModelNotFound, ModelNotReady
 from vecserve_server.repository.bundle import Bundle
 from vecserve_server.repository.finder import Found
@@ -64,7 +65,7 @@ class ModelVersion:
         self.refuse_unloaded()
         if self.service is None:
             raise ModelNotReady(
-                "MODEL_LOADING", f"model {name!r} is still loading; try again in a few seconds"
+                Reason.MODEL_LOADING, f"model {name!r} is still loading; try again in a few seconds"
             )
         return self.service.models[name]
 
@@ -72,7 +73,7 @@ class ModelVersion:
         """Raise ModelNotReady if it is out of service."""
         if self.state not in (State.LOADING, State.READY):
             raise ModelNotReady(
-                "MODEL_UNLOADED", f"model {self.found.name!r} is unloaded; load it again"
+                Reason.MODEL_UNLOADED, f"model {self.found.name!r} is unloaded; load it again"
             )
 
 
@@ -155,7 +156,7 @@ class ModelRegistry:
         """Return what `find_bundle` would ask, READY or LOADING. Raises as it does."""
         if name in self._versions and name not in self._bundles:
             raise ModelNotFound(
-                "MODEL_NOT_FOUND",
+                Reason.MODEL_NOT_FOUND,
                 f"model {name!r} takes tensors only: call it by the Open Inference Protocol",
             )
         found = _select(self._bundles, name, version)
@@ -180,7 +181,7 @@ def _select(table: Table, name: str, version: str) -> ModelVersion:
     elif version and versions:
         known = ", ".join(map(str, sorted(versions)))
         raise ModelNotFound(
-            "VERSION_NOT_FOUND", f"model {name!r} has no version {version!r}; it has: {known}"
+            Reason.VERSION_NOT_FOUND, f"model {name!r} has no version {version!r}; it has: {known}"
         )
     else:
         wanted = list(versions.values())
@@ -196,4 +197,4 @@ def _select(table: Table, name: str, version: str) -> ModelVersion:
         )
     )
     asked = f"no model {name!r}" if name else "the request names no model"
-    raise ModelNotFound("MODEL_NOT_FOUND", f"{asked}; this server has: {known or 'none'}")
+    raise ModelNotFound(Reason.MODEL_NOT_FOUND, f"{asked}; this server has: {known or 'none'}")

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from vecserve_server.engine.engine import Job, JobOutputs
 from vecserve_server.errors import DeadlineMissed
+from vecserve_server.reasons import Reason
 from vecserve_server.scheduling.cost_model import CostModel
 from vecserve_server.scheduling.options import BatchLimits, JobOptions
 from vecserve_server.scheduling.queue import Entry, Queue
@@ -114,7 +115,7 @@ class Runner:
             self._scheduler.withdraw(entry)
         if outcome is None:
             raise DeadlineMissed(
-                "DEADLINE_MISSED",
+                Reason.DEADLINE_MISSED,
                 "the item cannot be answered before its deadline: allow more time, or, "
                 "if the server is busy, send less at once",
             )

@@ -9,6 +9,7 @@ import numpy as np
 from vecserve_server.engine.tensors import BYTES, FP32, TensorSpec
 from vecserve_server.errors import InvalidItem, ServingError
 from vecserve_server.modalities.content import Content
+from vecserve_server.reasons import Reason
 from vecserve_server.repository.manifest import Manifest
 from vecserve_server.serving.request import (
     Array,
@@ -62,7 +63,7 @@ class BundleModel:
             if isinstance(content, tower.modality.accepts):
                 return tower
         raise InvalidItem(
-            "WRONG_MODALITY",
+            Reason.WRONG_MODALITY,
             f"model {self.name!r} takes {' and '.join(self._towers)}, not {content.described}: "
             "ListModels says which model takes what",
         )
@@ -104,7 +105,7 @@ class BundleModel:
         check_names(request.outputs, self.outputs, "output")
         if len(request.inputs) != 1:
             raise InvalidItem(
-                "ONE_INPUT",
+                Reason.ONE_INPUT,
                 f"the request has {len(request.inputs)} inputs: send one of "
                 f"{', '.join(spec.name for spec in self.inputs)}",
             )
@@ -113,7 +114,7 @@ class BundleModel:
         shape = tensor.values.shape
         if not (len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)):
             raise InvalidItem(
-                "WRONG_SHAPE",
+                Reason.WRONG_SHAPE,
                 f"input {kind!r} has shape {list(shape)}, the model takes [-1, 1] or [-1]",
             )
         check_rows(shape[0], self.max_batch_size)
@@ -153,7 +154,7 @@ def _stack(embedded: list[Embedded]) -> Array:
     items = [np.concatenate([vector.values for vector in item.vectors]) for item in embedded]
     if len({item.shape for item in items}) > 1:
         raise InvalidItem(
-            "SHAPES_DIFFER",
+            Reason.SHAPES_DIFFER,
             "without pooling the items have different numbers of vectors: send one a request",
         )
     return np.stack(items)

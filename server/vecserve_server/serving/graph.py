@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from vecserve_server.engine.engine import Job
 from vecserve_server.engine.tensors import TensorSpec
 from vecserve_server.errors import InvalidItem, QueueFull
+from vecserve_server.reasons import Reason
 from vecserve_server.scheduling.options import JobOptions
 from vecserve_server.scheduling.runner import JobOutcome, JobQueue, Runner
 from vecserve_server.serving.semaphore import WeightedSemaphore
@@ -56,7 +57,7 @@ class ServedGraph:
         """Raise if `rows` more cannot be taken now: InvalidItem if never, else QueueFull."""
         if rows > self._capacity:
             raise InvalidItem(
-                "TOO_MANY_ITEMS",
+                Reason.TOO_MANY_ITEMS,
                 f"the request holds {rows} items, this model takes {self._capacity} at a time: "
                 "use a stream, or smaller requests",
             )

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from vecserve_server.errors import InvalidItem
 from vecserve_server.modalities.rows import OutputPlan
+from vecserve_server.reasons import Reason
 from vecserve_server.repository.manifest import Pooling, Tower
 
 
@@ -33,7 +34,7 @@ def resolve(options: EmbedOptions, tower: Tower, *, windowed: bool) -> OutputPla
     if not offered:
         names = ", ".join(dict.fromkeys(output.pooling.value for output in tower.outputs))
         raise InvalidItem(
-            "POOLING_NOT_OFFERED",
+            Reason.POOLING_NOT_OFFERED,
             f"no pooling {pooling.value!r} for {tower.input.kind} here; the model offers: {names}",
         )
     pool_rows = windowed and _pool_rows(options, pooling)
@@ -44,7 +45,7 @@ def resolve(options: EmbedOptions, tower: Tower, *, windowed: bool) -> OutputPla
     candidates = unit + raw if normalize and not pool_rows else raw
     if not candidates:
         raise InvalidItem(
-            "RAW_NOT_OFFERED", "the model gives unit vectors only: leave `normalize` out"
+            Reason.RAW_NOT_OFFERED, "the model gives unit vectors only: leave `normalize` out"
         )
     return OutputPlan(output=candidates[0], normalize=normalize, pool_rows=pool_rows)
 
@@ -55,7 +56,7 @@ def _pool_rows(options: EmbedOptions, pooling: Pooling) -> bool:
         return not options.each_window
     if options.each_window is False:
         raise InvalidItem(
-            "WINDOWS_NOT_POOLED",
+            Reason.WINDOWS_NOT_POOLED,
             "WINDOWS_POOLED makes one vector of an item, POOLING_NONE keeps one a position: "
             "ask for one of the two",
         )

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from vecserve_server.engine.tensors import Axis, Datatype, TensorSpec
 from vecserve_server.errors import InvalidItem
+from vecserve_server.reasons import Reason
 from vecserve_server.scheduling.options import JobOptions
 from vecserve_server.serving.options import EmbedOptions
 
@@ -43,7 +44,8 @@ def check_names(wanted: Sequence[str], specs: Sequence[TensorSpec], kind: str) -
     for name in wanted:
         if name not in known:
             raise InvalidItem(
-                f"UNKNOWN_{kind.upper()}", f"no {kind} {name!r}; the model has: {', '.join(known)}"
+                Reason.UNKNOWN_INPUT if kind == "input" else Reason.UNKNOWN_OUTPUT,
+                f"no {kind} {name!r}; the model has: {', '.join(known)}",
             )
 
 
@@ -51,7 +53,7 @@ def check_datatype(name: str, tensor: Tensor, spec: TensorSpec) -> None:
     """Raise InvalidItem unless a tensor has the type its input has."""
     if tensor.datatype is not spec.datatype:
         raise InvalidItem(
-            "WRONG_DATATYPE",
+            Reason.WRONG_DATATYPE,
             f"input {name!r} is {tensor.datatype.name}, the model takes {spec.datatype.name}",
         )
 
@@ -66,7 +68,7 @@ def check_inputs(
     """
     check_names(list(inputs), specs, "input")
     if missing := [spec.name for spec in specs if spec.name not in inputs]:
-        raise InvalidItem("MISSING_INPUT", f"the model also needs input {', '.join(missing)}")
+        raise InvalidItem(Reason.MISSING_INPUT, f"the model also needs input {', '.join(missing)}")
     lengths: dict[str, tuple[int, str]] = {}
     rows: dict[str, int] = {}
     for spec in specs:
@@ -75,7 +77,7 @@ def check_inputs(
         shape = tensor.values.shape
         if not _fits(shape, spec.shape):
             raise InvalidItem(
-                "WRONG_SHAPE",
+                Reason.WRONG_SHAPE,
                 f"input {spec.name!r} has shape {list(shape)}, "
                 f"the model takes {readable(spec.shape)}",
             )
@@ -85,7 +87,7 @@ def check_inputs(
             known, where = lengths.setdefault(axis, (length, spec.name))
             if known != length:
                 raise InvalidItem(
-                    "WRONG_SHAPE",
+                    Reason.WRONG_SHAPE,
                     f"axis {axis!r} is {known} in input {where!r} and {length} in {spec.name!r}: "
                     "make them equal",
                 )
@@ -94,7 +96,7 @@ def check_inputs(
     if not max_batch_size:
         return 1
     if len(set(rows.values())) > 1:
-        raise InvalidItem("WRONG_SHAPE", f"the inputs have different numbers of rows: {rows}")
+        raise InvalidItem(Reason.WRONG_SHAPE, f"the inputs have different numbers of rows: {rows}")
     count = next(iter(rows.values()))
     check_rows(count, max_batch_size)
     return count
@@ -103,10 +105,10 @@ def check_inputs(
 def check_rows(rows: int, max_batch_size: int) -> None:
     """Raise InvalidItem unless a request has at least one row, and not too many."""
     if rows < 1:
-        raise InvalidItem("NO_ROWS", "the request has no rows: send at least one")
+        raise InvalidItem(Reason.NO_ITEMS, "the request has no rows: send at least one")
     if rows > max_batch_size:
         raise InvalidItem(
-            "BATCH_TOO_LARGE",
+            Reason.TOO_MANY_ITEMS,
             f"the request has {rows} rows, the model takes {max_batch_size}: send several requests",
         )
 

@@ -9,6 +9,7 @@ import numpy as np
 from vecserve_server.engine.engine import Job
 from vecserve_server.engine.tensors import BYTES, TensorSpec
 from vecserve_server.errors import ComputeFailed, InvalidItem
+from vecserve_server.reasons import Reason
 from vecserve_server.serving.budget import ByteBudget
 from vecserve_server.serving.graph import ServedGraph
 from vecserve_server.serving.request import Array, TensorRequest, check_inputs, check_names
@@ -80,7 +81,7 @@ class TensorModel:
         timings.batches = {outcome.started_s: outcome.batch_rows}
         if isinstance(outcome.outputs, Exception):
             raise ComputeFailed(
-                "COMPUTE_FAILED", f"the model failed on this request: {outcome.outputs}"
+                Reason.COMPUTE_FAILED, f"the model failed on this request: {outcome.outputs}"
             ) from outcome.outputs
         return rows, {name: _to_bytes(values) for name, values in outcome.outputs.items()}
 
@@ -90,7 +91,7 @@ class TensorModel:
         length: int = feeds[self._length_input].shape[1]
         if self._max_length is not None and length > self._max_length:
             raise InvalidItem(
-                "TOO_LONG",
+                Reason.TEXT_TOO_LONG,
                 f"input {self._length_input!r} has {length} positions, the model takes "
                 f"{self._max_length}: cut the end off",
             )
@@ -118,7 +119,7 @@ def _feed(spec: TensorSpec, request: TensorRequest) -> Array:
             strings.append(element.decode())
         except UnicodeDecodeError as error:
             raise InvalidItem(
-                "NOT_UTF8", f"element {index} of input {spec.name!r} is not UTF-8: {error}"
+                Reason.NOT_UTF8, f"element {index} of input {spec.name!r} is not UTF-8: {error}"
             ) from error
     return _objects(strings, values.shape)
 

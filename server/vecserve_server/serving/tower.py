@@ -16,6 +16,7 @@ from vecserve_server.modalities.base import Modality
 from vecserve_server.modalities.content import Content
 from vecserve_server.modalities.finish import finish
 from vecserve_server.modalities.rows import FinishedVector, Prepared, Row
+from vecserve_server.reasons import Reason
 from vecserve_server.repository.manifest import Tower
 from vecserve_server.scheduling.options import JobOptions
 from vecserve_server.scheduling.runner import JobOutcome
@@ -130,9 +131,9 @@ def _row_of(outcome: JobOutcome, output: str) -> npt.NDArray[np.float32]:
     """Return the one row of an output. Raises ComputeFailed if there is none that is usable."""
     if isinstance(outcome.outputs, Exception):
         raise ComputeFailed(
-            "COMPUTE_FAILED", f"the model failed on this item: {outcome.outputs}"
+            Reason.COMPUTE_FAILED, f"the model failed on this item: {outcome.outputs}"
         ) from outcome.outputs
     values: npt.NDArray[np.float32] = outcome.outputs[output][0].astype(np.float32, copy=False)
     if not np.isfinite(values).all():
-        raise ComputeFailed("NOT_FINITE", "the model gave numbers that are not finite")
+        raise ComputeFailed(Reason.NOT_FINITE, "the model gave numbers that are not finite")
     return values

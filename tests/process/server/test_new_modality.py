@@ -88,7 +88,7 @@ def test_typed_items_of_a_new_modality_are_served(server: ServerProcess) -> None
         stub = EmbeddingServiceStub(channel)
         good, bad = embed(stub, NAME, text("a", "1 2 3"), text("b", "one"))
         assert vector(good).tolist() == [1, 2, 3, 0]
-        assert error(bad)[:2] == ("INVALID_ARGUMENT", "SERIES_UNREADABLE")
+        assert error(bad)[:2] == ("INVALID_ARGUMENT", "UNKNOWN_VALUE")
         image = embedding_pb2.Item(item_id="c", image=b"GIF8")
         assert error(embed(stub, NAME, image)[0])[:2] == ("INVALID_ARGUMENT", "WRONG_MODALITY")
         (model,) = stub.ListModels(embedding_pb2.ListModelsRequest()).models

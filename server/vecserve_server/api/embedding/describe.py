@@ -1,7 +1,7 @@
 """Model descriptions of vecserve.v1: ModelInfo messages."""
 
 from vecserve.v1 import model_pb2
-from vecserve_server.api.embedding.messages import POOLING_VALUES
+from vecserve_server.api.embedding.requests import POOLING_VALUES
 from vecserve_server.modalities.content import Limits
 from vecserve_server.modalities.registry import MODALITIES
 from vecserve_server.models.registry import ModelVersion, State

@@ -3,13 +3,8 @@
 from dataclasses import dataclass
 
 from vecserve.v1 import embedding_pb2
-from vecserve_server.api.embedding.messages import (
-    to_content,
-    to_error_result,
-    to_job_options,
-    to_options,
-    to_result,
-)
+from vecserve_server.api.embedding.requests import to_content, to_job_options, to_options
+from vecserve_server.api.embedding.results import to_error_result, to_result
 from vecserve_server.api.rpc.answering import answering, count_refused
 from vecserve_server.api.rpc.caller import Caller
 from vecserve_server.errors import ServingError

@@ -15,6 +15,7 @@ from vecserve_server.api.rpc.handlers import stream, unary
 from vecserve_server.errors import InvalidItem
 from vecserve_server.modalities.content import Limits
 from vecserve_server.models.registry import ModelRegistry
+from vecserve_server.reasons import Reason
 
 SERVICE = embedding_pb2.DESCRIPTOR.services_by_name["EmbeddingService"].full_name
 
@@ -55,11 +56,11 @@ class EmbeddingService:
     ) -> embedding_pb2.EmbedResponse:
         """Answer Embed. Raises ServingError if the request fails as a whole."""
         if not request.items:
-            raise InvalidItem("NO_ITEMS", "the request holds no items: send at least one")
+            raise InvalidItem(Reason.NO_ITEMS, "the request holds no items: send at least one")
         item_id, count = Counter(item.item_id for item in request.items).most_common(1)[0]
         if count > 1:
             raise InvalidItem(
-                "DUPLICATE_ITEM_ID",
+                Reason.DUPLICATE_ITEM_ID,
                 f"{count} items have the item_id {item_id!r}: give each its own",
             )
         caller = caller_of(context)

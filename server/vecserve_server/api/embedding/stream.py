@@ -14,10 +14,11 @@ import grpc
 from vecserve.v1 import embedding_pb2
 from vecserve_server.api.embedding.chunks import messages_of, pieces_of
 from vecserve_server.api.embedding.items import ItemContext, ItemHandler
-from vecserve_server.api.embedding.messages import to_error_result
+from vecserve_server.api.embedding.results import to_error_result
 from vecserve_server.api.rpc.caller import Caller
 from vecserve_server.api.rpc.streaming import read_stream
 from vecserve_server.errors import DuplicateItem, ServingError
+from vecserve_server.reasons import Reason
 from vecserve_server.telemetry.timings import Timings
 
 ItemResult = embedding_pb2.ItemResult
@@ -122,7 +123,7 @@ class EmbedStream:
 
 async def _refuse_duplicate(item_id: str) -> ItemResult:
     error = DuplicateItem(
-        "DUPLICATE_ITEM_ID",
+        Reason.DUPLICATE_ITEM_ID,
         f"another item with item_id {item_id!r} is not answered yet: give each its own",
     )
     return to_error_result(item_id, error, Timings(), version="")

@@ -13,6 +13,7 @@ from vecserve_server.api.oip.stubs import grpc_service_pb2 as pb
 from vecserve_server.api.oip.tensors import from_contents, from_raw, to_raw
 from vecserve_server.api.rpc.caller import Caller
 from vecserve_server.errors import InvalidItem
+from vecserve_server.reasons import Reason
 from vecserve_server.serving.model import ServedModel
 from vecserve_server.serving.request import Array, Tensor, TensorRequest
 
@@ -24,11 +25,11 @@ def to_request(
     refuse_sequences(request.parameters)
     names = [output.name for output in request.outputs]
     if len(set(names)) < len(names):
-        raise InvalidItem("DUPLICATE_OUTPUT", f"outputs {names}: name each once")
+        raise InvalidItem(Reason.DUPLICATE_OUTPUT, f"outputs {names}: name each once")
     for output in request.outputs:
         if "classification" in output.parameters:
             raise InvalidItem(
-                "NO_CLASSIFICATION",
+                Reason.NO_CLASSIFICATION,
                 f"output {output.name!r}: this server ranks no classes; ask for the tensor",
             )
     return TensorRequest(
@@ -47,21 +48,21 @@ def _inputs(request: pb.ModelInferRequest, regions: Regions) -> dict[str, Tensor
     has_raw = len(request.raw_input_contents) > 0
     if has_raw and len(request.raw_input_contents) != in_messages:
         raise InvalidItem(
-            "SIZE_MISMATCH",
+            Reason.SIZE_MISMATCH,
             f"{in_messages} inputs are not in shared memory, raw_input_contents has "
             f"{len(request.raw_input_contents)} entries: send one for each",
         )
     inputs: dict[str, Tensor] = {}
     for tensor, part in zip(request.inputs, parts, strict=True):
         if tensor.name in inputs:
-            raise InvalidItem("DUPLICATE_INPUT", f"input {tensor.name!r} is there twice")
+            raise InvalidItem(Reason.DUPLICATE_INPUT, f"input {tensor.name!r} is there twice")
         if part:
             inputs[tensor.name] = from_raw(tensor, regions.find_part(part).read(part))
         elif not has_raw:
             inputs[tensor.name] = from_contents(tensor)
         elif tensor.HasField("contents"):
             raise InvalidItem(
-                "TWO_CONTENTS",
+                Reason.TWO_CONTENTS,
                 f"input {tensor.name!r} has contents beside raw_input_contents: send one of them",
             )
         else:

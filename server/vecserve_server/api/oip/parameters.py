@@ -6,6 +6,7 @@ from vecserve_server.api.oip.shared_memory import Part
 from vecserve_server.api.oip.stubs import grpc_service_pb2 as pb
 from vecserve_server.api.rpc.caller import Caller
 from vecserve_server.errors import InvalidItem
+from vecserve_server.reasons import Reason
 from vecserve_server.repository.manifest import Pooling
 from vecserve_server.scheduling.options import JobOptions, Priority
 from vecserve_server.serving.options import EmbedOptions
@@ -28,7 +29,8 @@ def value_of(parameters: Parameters, name: str, expected: type[Value]) -> Value 
     value: Value = getattr(parameter, choice)
     if type(value) is not expected:
         raise InvalidItem(
-            "BAD_PARAMETER", f"parameter {name!r} is {value!r}: it must be {_TYPE_NAMES[expected]}"
+            Reason.BAD_PARAMETER,
+            f"parameter {name!r} is {value!r}: it must be {_TYPE_NAMES[expected]}",
         )
     return value
 
@@ -39,7 +41,7 @@ def refuse_sequences(parameters: Parameters) -> None:
         choice = name in parameters and parameters[name].WhichOneof("parameter_choice")
         if choice and getattr(parameters[name], choice):
             raise InvalidItem(
-                "NO_SEQUENCES",
+                Reason.NO_SEQUENCES,
                 f"parameter {name!r}: no model here keeps a state between requests; leave it out",
             )
 
@@ -52,7 +54,7 @@ def to_job_options(parameters: Parameters, caller: Caller) -> JobOptions:
     # Triton's clients send 0 for none.
     timeout_us = int(value_of(parameters, "timeout", int) or 0)
     if timeout_us < 0:
-        raise InvalidItem("BAD_PARAMETER", f"timeout is {timeout_us} us: make it positive")
+        raise InvalidItem(Reason.TIMEOUT_INVALID, f"timeout is {timeout_us} us: make it positive")
     priority = value_of(parameters, "priority", int)
     level = None
     if priority:
@@ -67,7 +69,7 @@ def to_options(parameters: Parameters) -> EmbedOptions:
     pooling = value_of(parameters, "pooling", str)
     if pooling is not None and pooling not in set(Pooling):
         raise InvalidItem(
-            "BAD_PARAMETER", f"pooling is {pooling!r}; there are: {', '.join(sorted(Pooling))}"
+            Reason.UNKNOWN_VALUE, f"pooling is {pooling!r}; there are: {', '.join(sorted(Pooling))}"
         )
     return EmbedOptions(
         normalize=None if normalize is None else bool(normalize),
@@ -83,5 +85,7 @@ def shared_part(parameters: Parameters) -> Part | None:
         return None
     size = value_of(parameters, "shared_memory_byte_size", int)
     if size is None:
-        raise InvalidItem("BAD_PARAMETER", f"region {region!r}: shared_memory_byte_size is missing")
+        raise InvalidItem(
+            Reason.BAD_PARAMETER, f"region {region!r}: shared_memory_byte_size is missing"
+        )
     return Part(str(region), int(value_of(parameters, "shared_memory_offset", int) or 0), int(size))

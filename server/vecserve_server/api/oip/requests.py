@@ -10,6 +10,7 @@ from vecserve_server.api.rpc.answering import answering, count_refused
 from vecserve_server.api.rpc.caller import Caller
 from vecserve_server.errors import DeadlineMissed, ServingError
 from vecserve_server.models.registry import ModelRegistry
+from vecserve_server.reasons import Reason
 from vecserve_server.serving.model import ServedModel
 from vecserve_server.telemetry.metrics import Metrics
 from vecserve_server.telemetry.statistics import RequestTimings
@@ -61,7 +62,7 @@ class InferHandler:
                 rows, outputs = await model.infer(wanted, timings)
         except TimeoutError as error:
             raise DeadlineMissed(
-                "DEADLINE_MISSED", "the request took longer than its timeout allows"
+                Reason.DEADLINE_MISSED, "the request took longer than its timeout allows"
             ) from error
         timings.prepare_s = (timings.prepare_s or 0.0) + read_s
         computed = time.perf_counter()

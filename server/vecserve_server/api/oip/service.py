@@ -18,6 +18,7 @@ from vecserve_server.api.rpc.handlers import stream, unary
 from vecserve_server.errors import FeatureOff, InvalidItem, RegionNotFound, ServingError
 from vecserve_server.models.manager import ModelManager
 from vecserve_server.models.registry import ModelRegistry, State
+from vecserve_server.reasons import Reason
 
 _DESCRIPTOR = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 SERVICE: str = _DESCRIPTOR.full_name
@@ -179,7 +180,7 @@ class InferenceService:
         for name in request.parameters:
             if name == "config" or name.startswith("file:"):
                 raise InvalidItem(
-                    "BAD_PARAMETER",
+                    Reason.BAD_PARAMETER,
                     f"parameter {name!r}: models are loaded from the repository as they lie there; "
                     "change them there",
                 )
@@ -228,7 +229,8 @@ class InferenceService:
         """Answer CudaSharedMemoryStatus. Raises RegionNotFound for any name."""
         if request.name:
             raise RegionNotFound(
-                "REGION_NOT_FOUND", f"no CUDA shared memory region {request.name!r} is registered"
+                Reason.REGION_NOT_FOUND,
+                f"no CUDA shared memory region {request.name!r} is registered",
             )
         return pb.CudaSharedMemoryStatusResponse()
 
@@ -237,7 +239,7 @@ class InferenceService:
     ) -> Message:
         """Answer CudaSharedMemoryRegister as Triton without GPUs does. Raises InvalidItem."""
         raise InvalidItem(
-            "NO_GPU",
+            Reason.NO_GPU,
             f"failed to register CUDA shared memory region: {request.name!r}, GPUs not supported; "
             "use system shared memory",
         )
@@ -252,13 +254,13 @@ class InferenceService:
         self, _request: pb.TraceSettingRequest, _: grpc.aio.ServicerContext
     ) -> Message:
         """Answer TraceSetting. Raises FeatureOff."""
-        raise FeatureOff("NO_TRACING", "the server does not support tracing")
+        raise FeatureOff(Reason.NO_TRACING, "the server does not support tracing")
 
     async def log_settings(
         self, _request: pb.LogSettingsRequest, _: grpc.aio.ServicerContext
     ) -> Message:
         """Answer LogSettings. Raises FeatureOff."""
         raise FeatureOff(
-            "NO_LOG_SETTINGS",
+            Reason.NO_LOG_SETTINGS,
             "the server does not support dynamic logging; start it with another --log-level",
         )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vecserve_server.errors import FeatureOff, InvalidItem, RegionExists, RegionNotFound
+from vecserve_server.reasons import Reason
 
 # Where Linux keeps what shm_open makes.
 _FOLDER = Path("/dev/shm")
@@ -36,7 +37,7 @@ class Region:
         data = os.pread(self._file, part.size, self.offset + part.offset)
         if len(data) < part.size:
             raise InvalidItem(
-                "REGION_SHRUNK", f"{part.region!r} has shrunk since it was registered"
+                Reason.REGION_SHRUNK, f"{part.region!r} has shrunk since it was registered"
             )
         return data
 
@@ -44,12 +45,12 @@ class Region:
         """Write `data` to the start of a part. Raises InvalidItem if it has no room."""
         if len(data) > part.size:
             raise InvalidItem(
-                "REGION_TOO_SMALL",
+                Reason.REGION_TOO_SMALL,
                 f"an output has {len(data)} bytes, {part.size} of {part.region!r} are given to it",
             )
         if os.fstat(self._file).st_size < self.offset + part.offset + len(data):
             raise InvalidItem(
-                "REGION_SHRUNK", f"{part.region!r} has shrunk since it was registered"
+                Reason.REGION_SHRUNK, f"{part.region!r} has shrunk since it was registered"
             )
         os.pwrite(self._file, data, self.offset + part.offset)
 
@@ -80,25 +81,27 @@ class Regions:
         Raises InvalidItem, RegionExists, RegionNotFound (no such object), FeatureOff.
         """
         if not self.supported():
-            raise FeatureOff("NO_SHARED_MEMORY", f"the server's machine has no {_FOLDER}")
+            raise FeatureOff(Reason.NO_SHARED_MEMORY, f"the server's machine has no {_FOLDER}")
         if not name:
-            raise InvalidItem("NO_NAME", "the region has no name: give it one")
+            raise InvalidItem(Reason.NO_NAME, "the region has no name: give it one")
         if name in self._regions:
             raise RegionExists(
-                "REGION_EXISTS", f"region {name!r} is registered already: unregister it first"
+                Reason.REGION_EXISTS, f"region {name!r} is registered already: unregister it first"
             )
         if len(self._regions) >= _MAX_REGIONS:
             raise InvalidItem(
-                "TOO_MANY_REGIONS", f"{_MAX_REGIONS} regions are registered: unregister some"
+                Reason.TOO_MANY_REGIONS, f"{_MAX_REGIONS} regions are registered: unregister some"
             )
         if not size:
-            raise InvalidItem("EMPTY_REGION", f"region {name!r} has no bytes: give its byte_size")
+            raise InvalidItem(
+                Reason.EMPTY_REGION, f"region {name!r} has no bytes: give its byte_size"
+            )
         file = _open(key)
         try:
             has = os.fstat(file).st_size
             if offset + size > has:
                 raise InvalidItem(
-                    "OUT_OF_BOUNDS",
+                    Reason.OUT_OF_BOUNDS,
                     f"bytes {offset} to {offset + size} of {key!r} are asked for, it has {has}",
                 )
         except BaseException:
@@ -121,7 +124,7 @@ class Regions:
         """Return a region. Raises RegionNotFound."""
         if name not in self._regions:
             raise RegionNotFound(
-                "REGION_NOT_FOUND", f"no shared memory region {name!r} is registered"
+                Reason.REGION_NOT_FOUND, f"no shared memory region {name!r} is registered"
             )
         return self._regions[name]
 
@@ -130,7 +133,7 @@ class Regions:
         region = self.find(part.region)
         if part.offset < 0 or part.size < 0 or part.offset + part.size > region.size:
             raise InvalidItem(
-                "OUT_OF_BOUNDS",
+                Reason.OUT_OF_BOUNDS,
                 f"bytes {part.offset} to {part.offset + part.size} of region {part.region!r} are "
                 f"asked for, it has {region.size}",
             )
@@ -141,16 +144,16 @@ def _open(key: str) -> int:
     name = _KEY.fullmatch(key)
     if not name or name[1] in (".", ".."):
         raise InvalidItem(
-            "BAD_KEY", f"{key!r} is no name of shared memory: one '/' at most, in front"
+            Reason.BAD_KEY, f"{key!r} is no name of shared memory: one '/' at most, in front"
         )
     try:
         flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         file = os.open(_FOLDER / name[1], flags)
     except OSError as error:
         raise RegionNotFound(
-            "NO_SUCH_MEMORY", f"cannot open shared memory {key!r}: {error.strerror}"
+            Reason.NO_SUCH_MEMORY, f"cannot open shared memory {key!r}: {error.strerror}"
         ) from error
     if not stat.S_ISREG(os.fstat(file).st_mode):
         os.close(file)
-        raise InvalidItem("BAD_KEY", f"{key!r} is no shared memory")
+        raise InvalidItem(Reason.BAD_KEY, f"{key!r} is no shared memory")
     return file

@@ -10,6 +10,7 @@ import numpy as np
 from vecserve_server.api.oip.stubs import grpc_service_pb2 as pb
 from vecserve_server.engine.tensors import BYTES, DATATYPES, Datatype
 from vecserve_server.errors import InvalidItem
+from vecserve_server.reasons import Reason
 from vecserve_server.serving.request import Array, Tensor
 
 _BY_NAME = {datatype.name: datatype for datatype in DATATYPES}
@@ -34,7 +35,7 @@ def datatype_of(tensor: pb.ModelInferRequest.InferInputTensor) -> Datatype:
     """Return an input's datatype. Raises InvalidItem for one the protocol does not have."""
     if tensor.datatype not in _BY_NAME:
         raise InvalidItem(
-            "UNKNOWN_DATATYPE",
+            Reason.UNKNOWN_DATATYPE,
             f"input {tensor.name!r} is {tensor.datatype!r}; there are: {', '.join(_BY_NAME)}",
         )
     return _BY_NAME[tensor.datatype]
@@ -51,7 +52,7 @@ def from_raw(tensor: pb.ModelInferRequest.InferInputTensor, data: bytes) -> Tens
     values = np.dtype(datatype.numpy)
     if len(data) != count * values.itemsize:
         raise InvalidItem(
-            "SIZE_MISMATCH",
+            Reason.SIZE_MISMATCH,
             f"input {tensor.name!r}: shape {list(tensor.shape)} of {datatype.name} takes "
             f"{count * values.itemsize} bytes, it has {len(data)}",
         )
@@ -65,12 +66,13 @@ def from_contents(tensor: pb.ModelInferRequest.InferInputTensor) -> Tensor:
     datatype = datatype_of(tensor)
     if datatype.name not in _CONTENTS:
         raise InvalidItem(
-            "RAW_ONLY", f"input {tensor.name!r}: {datatype.name} goes in raw_input_contents only"
+            Reason.RAW_ONLY,
+            f"input {tensor.name!r}: {datatype.name} goes in raw_input_contents only",
         )
     field = _CONTENTS[datatype.name]
     if wrong := [other.name for other, _ in tensor.contents.ListFields() if other.name != field]:
         raise InvalidItem(
-            "WRONG_CONTENTS",
+            Reason.WRONG_CONTENTS,
             f"input {tensor.name!r}: {datatype.name} goes in {field}, not in {', '.join(wrong)}",
         )
     elements: Sequence[Any] = getattr(tensor.contents, field)
@@ -84,7 +86,7 @@ def from_contents(tensor: pb.ModelInferRequest.InferInputTensor) -> Tensor:
         limits = np.iinfo(values)
         if wide.min() < limits.min or wide.max() > limits.max:
             raise InvalidItem(
-                "OUT_OF_RANGE",
+                Reason.OUT_OF_RANGE,
                 f"input {tensor.name!r} has values from {wide.min()} to {wide.max()}, "
                 f"{datatype.name} goes from {limits.min} to {limits.max}",
             )
@@ -101,7 +103,8 @@ def to_raw(values: Array) -> bytes:
 def _count(tensor: pb.ModelInferRequest.InferInputTensor) -> int:
     if any(length < 0 for length in tensor.shape):
         raise InvalidItem(
-            "WRONG_SHAPE", f"input {tensor.name!r} has shape {list(tensor.shape)}: no axis below 0"
+            Reason.WRONG_SHAPE,
+            f"input {tensor.name!r} has shape {list(tensor.shape)}: no axis below 0",
         )
     return math.prod(tensor.shape)
 
@@ -111,7 +114,7 @@ def _refuse_other_count(
 ) -> None:
     if found != expected:
         raise InvalidItem(
-            "SIZE_MISMATCH",
+            Reason.SIZE_MISMATCH,
             f"input {tensor.name!r}: shape {list(tensor.shape)} has {expected} elements, "
             f"{found} were sent",
         )
@@ -121,7 +124,7 @@ def _shaped(values: Array, tensor: pb.ModelInferRequest.InferInputTensor) -> Arr
     try:
         return values.reshape(tuple(tensor.shape))
     except ValueError as error:  # more axes than numpy has, or one too long beside a zero
-        raise InvalidItem("WRONG_SHAPE", f"input {tensor.name!r}: {error}") from error
+        raise InvalidItem(Reason.WRONG_SHAPE, f"input {tensor.name!r}: {error}") from error
 
 
 def _objects(elements: Sequence[bytes]) -> Array:
@@ -139,7 +142,7 @@ def _split(data: bytes, name: str) -> list[bytes]:
         end = body + _LENGTH.unpack_from(data, start)[0] if body <= len(data) else body
         if end > len(data):
             raise InvalidItem(
-                "SIZE_MISMATCH",
+                Reason.SIZE_MISMATCH,
                 f"input {name!r}: element {len(elements)} ends {end - len(data)} bytes after the "
                 "data; each element has its length before it, as 4 little-endian bytes",
             )

@@ -15,6 +15,7 @@ import grpc
 
 from vecserve_server.api.rpc.status import abort
 from vecserve_server.errors import ShuttingDown
+from vecserve_server.reasons import Reason
 
 Method = Callable[[Any, grpc.aio.ServicerContext], Awaitable[Any]]
 
@@ -43,7 +44,7 @@ class Drain:
             try:
                 if self.closed.is_set():
                     why = "the server is shutting down: call another"
-                    await abort(context, ShuttingDown("SHUTTING_DOWN", why))
+                    await abort(context, ShuttingDown(Reason.SHUTTING_DOWN, why))
                 return await method(request, context)
             finally:
                 self._move(-1)

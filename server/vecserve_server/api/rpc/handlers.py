@@ -9,6 +9,7 @@ from google.protobuf.message import DecodeError, Message
 
 from vecserve_server.api.rpc.status import abort
 from vecserve_server.errors import ComputeFailed, InvalidItem, ServingError
+from vecserve_server.reasons import Reason
 
 _log = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ def parse(message_type: type[Request], data: bytes) -> Request:
         return message_type.FromString(data)
     except DecodeError as error:
         name = message_type.DESCRIPTOR.full_name
-        raise InvalidItem("MALFORMED_MESSAGE", f"the message is no {name}: {error}") from error
+        raise InvalidItem(Reason.MALFORMED_MESSAGE, f"the message is no {name}: {error}") from error
 
 
 def to_serving_error(error: Exception, what: str, model: str = "") -> ServingError:
@@ -64,7 +65,7 @@ def to_serving_error(error: Exception, what: str, model: str = "") -> ServingErr
         return error
     sent = f"{what} to model {model}" if model else what
     _log.error("a %s failed in an unforeseen way", sent, exc_info=error)
-    return ComputeFailed("UNFORESEEN", f"the server failed on this {what}; its log says how")
+    return ComputeFailed(Reason.UNFORESEEN, f"the server failed on this {what}; its log says how")
 
 
 def _serialize(message: Message) -> bytes:

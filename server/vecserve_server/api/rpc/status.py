@@ -23,7 +23,7 @@ from vecserve_server.errors import (
 
 DOMAIN = "vecserve"
 
-_CODES: dict[type[ServingError], int] = {
+CODES: dict[type[ServingError], int] = {
     InvalidItem: code_pb2.INVALID_ARGUMENT,
     DuplicateItem: code_pb2.ALREADY_EXISTS,
     ModelNotFound: code_pb2.NOT_FOUND,
@@ -46,7 +46,7 @@ def to_status(error: ServingError) -> status_pb2.Status:
         delay = duration_pb2.Duration()
         delay.FromMicroseconds(int(error.retry_after_s * 1e6))
         details.append(error_details_pb2.RetryInfo(retry_delay=delay))
-    status = status_pb2.Status(code=_CODES[type(error)], message=error.message)
+    status = status_pb2.Status(code=CODES[type(error)], message=error.message)
     for detail in details:
         packed = any_pb2.Any()
         packed.Pack(detail)
@@ -62,5 +62,5 @@ async def abort(context: grpc.aio.ServicerContext, error: ServingError) -> None:
 
 def code_name(error: ServingError) -> str:
     """Return the name of the error's google.rpc code, such as INVALID_ARGUMENT."""
-    name: str = code_pb2.Code.Name(_CODES[type(error)])
+    name: str = code_pb2.Code.Name(CODES[type(error)])
     return name

@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 
 from vecserve_server.api.rpc.handlers import parse
 from vecserve_server.errors import ServingError, ShuttingDown
+from vecserve_server.reasons import Reason
 
 Request = TypeVar("Request", bound=Message)
 
@@ -40,7 +41,7 @@ async def read_stream(
         if reading.done():
             return reading.result()
         return ShuttingDown(
-            "SHUTTING_DOWN",
+            Reason.SHUTTING_DOWN,
             "the server is shutting down; send items without an answer elsewhere",
         )
     finally:
