@@ -65,8 +65,9 @@ LAYERS = {
     ],
     "vecserve_server.api": ["__init__", "rpc", "embedding oip"],
     "vecserve_server.api.embedding": [
-        "__init__ chunks requests results",
-        "describe items",
+        "__init__ chunks requests",
+        "describe results",
+        "items",
         "stream",
         "service",
     ],
@@ -105,7 +106,7 @@ LAYERS = {
     ],
     "vecserve_server.modalities": [
         "__init__ content rows signatures",
-        "audio_decode base finish",
+        "audio_decode base encoding finish",
         "audio image text",
         "registry",
     ],

@@ -4,13 +4,15 @@ from typing import Any, Literal, TypedDict
 
 from vecserve.v1 import embedding_pb2, model_pb2
 
-Pooling = Literal["none", "mean", "cls", "last"]
+Pooling = Literal[
+    "none", "mean", "cls", "last", "max", "weighted_mean", "mean_sqrt_len", "concatenated"
+]
 """How the vectors of an item's positions become one; none: one a position."""
 
 Truncation = Literal["end", "refuse"]
 """What becomes of an input longer than the model takes."""
 
-OutputType = Literal["float32", "float16"]
+OutputType = Literal["float32", "float16", "int8", "uint8", "binary"]
 """How the server writes vectors."""
 
 Windows = Literal["each", "pooled"]
@@ -24,6 +26,10 @@ class EmbedOptions(TypedDict, total=False):
     normalize: bool | None
     truncation: Truncation | None
     dtype: OutputType
+    input_type: str | None
+    prompt: str | None
+    dimensions: int | None
+    force_dimensions: bool
     timeout: float | None
 
 
@@ -43,16 +49,28 @@ def to_proto(
     pooling: Pooling | None,
     dtype: OutputType,
     windows: Windows | None,
+    input_type: str | None,
+    prompt: str | None,
+    dimensions: int | None,
+    force_dimensions: bool,
 ) -> embedding_pb2.EmbedOptions:
     """Return the options as a message; None leaves the choice to the model.
 
-    Raises ValueError for a word the API does not know.
+    Raises ValueError for a word the API does not know, and for what no model can do.
     """
+    if dimensions is not None and dimensions < 1:
+        raise ValueError(f"dimensions must be at least 1, not {dimensions}")
+    if input_type is not None and prompt is not None:
+        raise ValueError("input_type and prompt: give one of them")
     options = embedding_pb2.EmbedOptions(
         truncation=_number(embedding_pb2.Truncation, "truncation", truncation),
         pooling=_number(model_pb2.Pooling, "pooling", pooling),
         output_dtype=_number(embedding_pb2.DataType, "dtype", dtype, prefix="DATA_TYPE"),
         windows=_number(embedding_pb2.Windows, "windows", windows),
+        input_type=input_type or "",
+        prompt=prompt,
+        dimensions=dimensions or 0,
+        force_dimensions=force_dimensions,
     )
     if normalize is not None:
         options.normalize = normalize

@@ -19,12 +19,15 @@ from vecserve.v1 import embedding_pb2
 SHOWN_FAILURES = 5
 """Failures that the text of an EmbedError spells out; all are in `.failures`."""
 
-FloatArray = npt.NDArray[np.floating[Any]]
-"""float32 or float16, as `dtype` asks."""
+VectorArray = npt.NDArray[Any]
+"""Numbers as `dtype` asks; uint8 for "binary", eight bits to a byte."""
 
 _DTYPES: dict[int, np.dtype[Any]] = {
     embedding_pb2.DATA_TYPE_FLOAT32: np.dtype("<f4"),
     embedding_pb2.DATA_TYPE_FLOAT16: np.dtype("<f2"),
+    embedding_pb2.DATA_TYPE_INT8: np.dtype("i1"),
+    embedding_pb2.DATA_TYPE_UINT8: np.dtype("u1"),
+    embedding_pb2.DATA_TYPE_BINARY: np.dtype("u1"),
 }
 
 
@@ -41,11 +44,13 @@ class Vector:
     """The numbers for one item, or for one window of a long audio.
 
     `values` is [dimensions], or [positions, dimensions] with pooling "none".
-    `span` is the part it stands for; audio only.
+    `span` is the part it stands for; audio only. `scale` is what int8 numbers
+    are multiplied by, and uint8 ones less 128; 1 for others.
     """
 
-    values: FloatArray
+    values: VectorArray
     span: Span | None
+    scale: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +96,7 @@ class Result:
     """Where its time went."""
 
     @property
-    def vector(self) -> FloatArray:
+    def vector(self) -> VectorArray:
         """The item's only vector, as `Vector.values`.
 
         Raises EmbedError if the item failed, and ValueError if it has several
@@ -159,11 +164,14 @@ def _failure(answer: embedding_pb2.ItemResult, index: int, id: str) -> ItemFailu
 
 def _vector(vector: embedding_pb2.Vector) -> Vector:
     # A copy, so that the caller may write into it.
-    values = np.frombuffer(vector.data, _DTYPES[vector.dtype]).reshape(vector.shape).copy()
+    shape = list(vector.shape)
+    if vector.dtype == embedding_pb2.DATA_TYPE_BINARY:
+        shape[-1] //= 8
+    values = np.frombuffer(vector.data, _DTYPES[vector.dtype]).reshape(shape).copy()
     span = None
     if vector.HasField("span"):
         span = Span(_seconds(vector.span.start), _seconds(vector.span.end))
-    return Vector(values, span)
+    return Vector(values, span, vector.scale or 1.0)
 
 
 def _seconds(duration: Any) -> float:
@@ -175,7 +183,9 @@ def _ms(duration: Any) -> float:
     return 1e3 * _seconds(duration)
 
 
-def rows_of(results: Sequence[Result], model: ModelInfo, dtype: OutputType) -> FloatArray:
+def rows_of(
+    results: Sequence[Result], model: ModelInfo, dtype: OutputType, dimensions: int | None
+) -> VectorArray:
     """Stack results, one vector each, to [items, dimensions].
 
     Raises EmbedError if an item failed; ValueError if one has several vectors,
@@ -185,10 +195,13 @@ def rows_of(results: Sequence[Result], model: ModelInfo, dtype: OutputType) -> F
     rows = [result.vector for result in results]
     if any(row.ndim != 1 for row in rows):
         raise _unpooled(model)
-    return np.stack(rows) if rows else np.empty((0, model.dimensions), dtype)
+    if rows:
+        return np.stack(rows)
+    width = dimensions or model.dimensions
+    return np.empty((0, width // 8), "u1") if dtype == "binary" else np.empty((0, width), dtype)
 
 
-def sequences_of(results: Sequence[Result], model: ModelInfo) -> list[FloatArray]:
+def sequences_of(results: Sequence[Result], model: ModelInfo) -> list[VectorArray]:
     """Return each result's positions, [positions, dimensions], windows joined in time.
 
     Raises EmbedError if an item failed; ValueError if one has another model's vectors.
@@ -197,7 +210,7 @@ def sequences_of(results: Sequence[Result], model: ModelInfo) -> list[FloatArray
     return [np.concatenate([vector.values for vector in result.vectors]) for result in results]
 
 
-def windows_of(results: Sequence[Result], model: ModelInfo) -> list[FloatArray]:
+def windows_of(results: Sequence[Result], model: ModelInfo) -> list[VectorArray]:
     """Return each result's vectors, [windows, dimensions], in order of time.
 
     Raises EmbedError if an item failed; ValueError if one has another model's

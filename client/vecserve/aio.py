@@ -16,7 +16,7 @@ from vecserve import _channel, _options, errors
 from vecserve._deadline import Deadline, Retries
 from vecserve._items import check_many, named
 from vecserve._options import EmbedOptions, OutputType, Pooling, StreamOptions, Truncation, Windows
-from vecserve._results import FloatArray, Result, rows_of, sequences_of, windows_of
+from vecserve._results import Result, VectorArray, rows_of, sequences_of, windows_of
 from vecserve._stream import IN_FLIGHT, End, Entry, Exchange
 from vecserve.models import LOADING, ModelInfo
 from vecserve.v1 import embedding_pb2, embedding_pb2_grpc
@@ -94,7 +94,7 @@ class AsyncClient:
         pooling: Literal["none"],
         windows: Windows | None = None,
         **options: Unpack[EmbedOptions],
-    ) -> list[FloatArray]: ...
+    ) -> list[VectorArray]: ...
     @overload
     async def embed(
         self,
@@ -104,7 +104,7 @@ class AsyncClient:
         pooling: Literal["mean", "cls", "last"] | None = None,
         windows: Literal["each"],
         **options: Unpack[EmbedOptions],
-    ) -> list[FloatArray]: ...
+    ) -> list[VectorArray]: ...
     @overload
     async def embed(
         self,
@@ -114,7 +114,7 @@ class AsyncClient:
         pooling: Literal["mean", "cls", "last"] | None = None,
         windows: Literal["pooled"] | None = None,
         **options: Unpack[EmbedOptions],
-    ) -> FloatArray: ...
+    ) -> VectorArray: ...
     async def embed(
         self,
         model: str,
@@ -126,8 +126,12 @@ class AsyncClient:
         truncation: Truncation | None = None,
         dtype: OutputType = "float32",
         windows: Windows | None = None,
+        input_type: str | None = None,
+        prompt: str | None = None,
+        dimensions: int | None = None,
+        force_dimensions: bool = False,
         timeout: float | None = None,
-    ) -> FloatArray | list[FloatArray]:
+    ) -> VectorArray | list[VectorArray]:
         """Embed items and return one row an item, as `Client.embed` does."""
         check_many(items)
         deadline = Deadline(timeout)
@@ -141,6 +145,10 @@ class AsyncClient:
             truncation=truncation,
             dtype=dtype,
             windows=windows,
+            input_type=input_type,
+            prompt=prompt,
+            dimensions=dimensions,
+            force_dimensions=force_dimensions,
             timeout=deadline.left_s,
             ordered=False,
         )
@@ -149,7 +157,7 @@ class AsyncClient:
             return sequences_of(in_order, info)
         if windows == "each":
             return windows_of(in_order, info)
-        return rows_of(in_order, info, dtype)
+        return rows_of(in_order, info, dtype, dimensions)
 
     @overload
     def embed_stream(
@@ -170,6 +178,10 @@ class AsyncClient:
         truncation: Truncation | None = None,
         dtype: OutputType = "float32",
         windows: Windows | None = None,
+        input_type: str | None = None,
+        prompt: str | None = None,
+        dimensions: int | None = None,
+        force_dimensions: bool = False,
         timeout: float | None = None,
         ordered: bool = True,
         in_flight: int = IN_FLIGHT,
@@ -188,6 +200,10 @@ class AsyncClient:
             pooling=pooling,
             dtype=dtype,
             windows=windows,
+            input_type=input_type,
+            prompt=prompt,
+            dimensions=dimensions,
+            force_dimensions=force_dimensions,
         )
         return self._stream(Exchange(name, version, options, ordered), items, in_flight, timeout)
 

@@ -14,7 +14,7 @@ from vecserve import _channel, _options, errors
 from vecserve._deadline import Deadline, Retries
 from vecserve._items import check_many, named
 from vecserve._options import EmbedOptions, OutputType, Pooling, StreamOptions, Truncation, Windows
-from vecserve._results import FloatArray, Result, rows_of, sequences_of, windows_of
+from vecserve._results import Result, VectorArray, rows_of, sequences_of, windows_of
 from vecserve._stream import IN_FLIGHT, End, Entry, Exchange
 from vecserve.models import LOADING, ModelInfo
 from vecserve.v1 import embedding_pb2, embedding_pb2_grpc
@@ -99,7 +99,7 @@ class Client:
         pooling: Literal["none"],
         windows: Windows | None = None,
         **options: Unpack[EmbedOptions],
-    ) -> list[FloatArray]: ...
+    ) -> list[VectorArray]: ...
     @overload
     def embed(
         self,
@@ -109,7 +109,7 @@ class Client:
         pooling: Literal["mean", "cls", "last"] | None = None,
         windows: Literal["each"],
         **options: Unpack[EmbedOptions],
-    ) -> list[FloatArray]: ...
+    ) -> list[VectorArray]: ...
     @overload
     def embed(
         self,
@@ -119,7 +119,7 @@ class Client:
         pooling: Literal["mean", "cls", "last"] | None = None,
         windows: Literal["pooled"] | None = None,
         **options: Unpack[EmbedOptions],
-    ) -> FloatArray: ...
+    ) -> VectorArray: ...
     def embed(
         self,
         model: str,
@@ -131,8 +131,12 @@ class Client:
         truncation: Truncation | None = None,
         dtype: OutputType = "float32",
         windows: Windows | None = None,
+        input_type: str | None = None,
+        prompt: str | None = None,
+        dimensions: int | None = None,
+        force_dimensions: bool = False,
         timeout: float | None = None,
-    ) -> FloatArray | list[FloatArray]:
+    ) -> VectorArray | list[VectorArray]:
         """Embed items, any number, and return one row an item, in the order given.
 
         An item is a str (a text), a pathlib.Path (a file), bytes (an encoded
@@ -148,10 +152,21 @@ class Client:
           (the default), "refuse" fails it.
         - pooling: how an item's positions become one vector. "none" keeps them
           apart.
-        - dtype: "float32", or "float16" for half the bytes.
+        - dtype: "float32", or "float16" for half the bytes, "int8" or "uint8"
+          for a quarter, "binary" for a bit a number: uint8 arrays of
+          dimensions / 8, packed as sentence-transformers' "ubinary". Cosines of
+          int8 vectors need nothing more; for their lengths see `Vector.scale`
+          in the results of `embed_stream`.
         - windows: what becomes of an audio longer than the model's window.
           "pooled" gives one vector, the mean over all its positions (the
           default); "each" one a window (the default with pooling "none").
+        - input_type: what texts are, one of the model's prompts: "query",
+          "passage" and so on, as `model(name).modalities` lists them. E5, BGE,
+          GTE, Nomic and others give poor vectors without.
+        - prompt: what goes before each text in place of the model's prompts.
+        - dimensions: keep that many numbers of a vector and scale it to unit
+          length again, if the model was trained for it (Matryoshka), or
+          `force_dimensions`.
         - timeout: seconds for the whole call; None sets no limit.
 
         Returns an array [items, dimensions] of `dtype`: one row an item, a long
@@ -178,6 +193,10 @@ class Client:
             truncation=truncation,
             dtype=dtype,
             windows=windows,
+            input_type=input_type,
+            prompt=prompt,
+            dimensions=dimensions,
+            force_dimensions=force_dimensions,
             timeout=deadline.left_s,
             ordered=False,
         )
@@ -186,7 +205,7 @@ class Client:
             return sequences_of(in_order, info)
         if windows == "each":
             return windows_of(in_order, info)
-        return rows_of(in_order, info, dtype)
+        return rows_of(in_order, info, dtype, dimensions)
 
     @overload
     def embed_stream(
@@ -207,6 +226,10 @@ class Client:
         truncation: Truncation | None = None,
         dtype: OutputType = "float32",
         windows: Windows | None = None,
+        input_type: str | None = None,
+        prompt: str | None = None,
+        dimensions: int | None = None,
+        force_dimensions: bool = False,
         timeout: float | None = None,
         ordered: bool = True,
         in_flight: int = IN_FLIGHT,
@@ -245,6 +268,10 @@ class Client:
             pooling=pooling,
             dtype=dtype,
             windows=windows,
+            input_type=input_type,
+            prompt=prompt,
+            dimensions=dimensions,
+            force_dimensions=force_dimensions,
         )
         return self._stream(Exchange(name, version, options, ordered), items, in_flight, timeout)
 

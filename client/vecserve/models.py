@@ -1,6 +1,6 @@
 """Descriptions of a server's models."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from vecserve.v1 import model_pb2
@@ -14,7 +14,7 @@ class Output:
     """One form in which a model gives its vectors."""
 
     pooling: str
-    """What to pass as `pooling`: none, mean, cls or last."""
+    """What to pass as `pooling`."""
     normalized: bool
     """Whether `normalize`, left out, means True."""
 
@@ -33,6 +33,10 @@ class Modality:
     """Audio: the length of a window; longer audio is split. Else 0."""
     max_seconds: float
     """Audio: the longest item accepted; else 0."""
+    prompts: dict[str, str] = field(default_factory=dict)
+    """Text: what goes before a text, by the name that `input_type` takes."""
+    default_prompt: str | None = None
+    """Text: the prompt of requests that name none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,8 @@ class ModelInfo:
     """Length of a vector."""
     modalities: tuple[Modality, ...]
     """All share one vector space."""
+    matryoshka_dimensions: tuple[int, ...] = ()
+    """To how many numbers vectors may be cut: those that it was trained for."""
 
     @classmethod
     def from_proto(cls, info: model_pb2.ModelInfo) -> Self:
@@ -71,6 +77,7 @@ class ModelInfo:
             precision=info.precision,
             dimensions=info.dimensions,
             modalities=tuple(_modality(modality) for modality in info.modalities),
+            matryoshka_dimensions=tuple(info.matryoshka_dimensions),
         )
 
     def takes(self, modality: str) -> bool:
@@ -88,6 +95,8 @@ def _modality(info: model_pb2.ModalityInfo) -> Modality:
         max_tokens=info.max_tokens,
         window_seconds=info.window_seconds,
         max_seconds=info.max_seconds,
+        prompts=dict(info.prompts),
+        default_prompt=info.default_prompt or None,
     )
 
 

@@ -137,6 +137,18 @@ class Reason(StrEnum):
     """The model does not offer this pooling. Choose one that the message lists."""
     RAW_NOT_OFFERED = auto()
     """The model gives unit vectors only. Leave `normalize` out."""
+    PROMPT_NOT_OFFERED = auto()
+    """The model has no prompt of that name. Choose one that the message lists, or send `prompt`."""
+    DIMENSIONS_NOT_OFFERED = auto()
+    """The model was not trained for vectors of that many numbers, or has fewer.
+
+    Choose one of ModelInfo.matryoshka_dimensions, or set `force_dimensions`.
+    """
+    BINARY_NOT_OFFERED = auto()
+    """The count of a vector's numbers is no multiple of 8, which packed bits need.
+
+    Choose other dimensions, or another data type.
+    """
     WINDOWS_NOT_POOLED = auto()
     """One vector for all windows was asked for, and one a position. Ask for one of the two."""
 

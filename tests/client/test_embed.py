@@ -219,9 +219,9 @@ def test_what_is_no_item(client: Client, items: object, error: type[Exception], 
 
 def test_words_the_api_does_not_know(client: Client) -> None:
     with pytest.raises(ValueError, match="none, mean, cls, last"):
-        client.embed(TEXT, ["a"], pooling="max")  # type: ignore[call-overload]
+        client.embed(TEXT, ["a"], pooling="best")  # type: ignore[call-overload]
     with pytest.raises(ValueError, match="float32, float16"):
-        client.embed(TEXT, ["a"], dtype="int8")  # type: ignore[call-overload]
+        client.embed(TEXT, ["a"], dtype="int4")  # type: ignore[call-overload]
 
 
 def test_rows_of_two_models_do_not_mix(client: Client) -> None:

@@ -212,7 +212,7 @@ def test_threads_share_a_client(client: Client) -> None:
     for thread in threads:
         thread.join()
     for number in range(4):
-        assert abs(rows[number] - client.embed(TEXT, texts[number])).max() < 1e-5  # type: ignore[operator]
+        assert abs(rows[number] - client.embed(TEXT, texts[number])).max() < 1e-5
 
 
 def test_a_server_that_stops_says_how_many_items_it_left(repository: Path, tmp_path: Path) -> None:

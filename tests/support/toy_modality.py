@@ -6,7 +6,7 @@ vector is the series itself, filled up with zeros.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -50,7 +50,7 @@ class SeriesModality(Modality[SeriesInput, Series]):
         return Series(data.decode())
 
     @classmethod
-    def describe(cls, spec: SeriesInput, limits: Limits) -> dict[str, float]:
+    def describe(cls, spec: SeriesInput, limits: Limits) -> dict[str, Any]:
         """Return how many numbers it may have."""
         return {"max_tokens": spec.length}
 

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -60,6 +61,27 @@ def embed(
             "--normalize/--no-normalize", help="Unit length or not. Default: the model's way."
         ),
     ] = None,
+    input_type: Annotated[
+        str | None,
+        typer.Option(
+            help="What texts are, one of the model's prompts: query, passage and so on, as "
+            "`vecserve models` lists them. Default: the model's, if it has one."
+        ),
+    ] = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option(help="What goes before each text, in place of the model's prompts."),
+    ] = None,
+    dimensions: Annotated[
+        int | None,
+        typer.Option(min=1, help="Keep that many numbers of a vector. Default: all."),
+    ] = None,
+    force_dimensions: Annotated[
+        bool,
+        typer.Option(
+            "--force-dimensions", help="Keep that many even if the model was not trained for it."
+        ),
+    ] = False,
     server: Server = DEFAULT_ADDRESS,
     timeout: Timeout = None,
 ) -> None:
@@ -74,6 +96,7 @@ def embed(
     vecserve embed -m all-MiniLM-L6-v2 - -o lines.npy < lines.txt
     vecserve embed -m resnet-50 photos/ -o photos.parquet
     vecserve embed -m whisper-base 'talks/**/*.mp3' --pooling mean
+    vecserve embed -m e5-small-v2 passages.txt --input-type passage -o passages.npy
 
     .jsonl has item, tokens, truncated and vector on each line; .parquet the same
     as columns. .npy is the float32 array; beside it FILE.npy.items.jsonl names
@@ -91,14 +114,19 @@ def embed(
         if info.state == LOADING:
             say("waiting", f"{info.name} is still loading", "bold")
         inputs = find(texts, files, info)
+        width = min(dimensions or info.dimensions, info.dimensions)
         tally = Tally(inputs)
         try:
-            with open_writer(output, info) as writer, tally:
+            with open_writer(output, replace(info, dimensions=width)) as writer, tally:
                 for result in client.embed_stream(
                     model,
                     inputs.items(tally.fail),
                     pooling=pooling,
                     normalize=normalize,
+                    input_type=input_type,
+                    prompt=prompt,
+                    dimensions=dimensions,
+                    force_dimensions=force_dimensions,
                     timeout=deadline.left_s,
                 ):
                     tally.take(result, writer)

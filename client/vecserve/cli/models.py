@@ -46,7 +46,8 @@ def _cells(model: ModelInfo) -> list[str]:
 
 def _takes(modality: Modality) -> str:
     if modality.max_tokens:
-        return f"{modality.name} (to {modality.max_tokens} tokens)"
+        prompts = f"; prompts: {', '.join(modality.prompts)}" if modality.prompts else ""
+        return f"{modality.name} (to {modality.max_tokens} tokens{prompts})"
     if modality.max_seconds:
         return f"{modality.name} (to {modality.max_seconds:g} s)"
     return modality.name

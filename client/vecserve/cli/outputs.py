@@ -17,7 +17,7 @@ import numpy as np
 import typer
 
 from vecserve._extras import require_extra
-from vecserve._results import FloatArray
+from vecserve._results import VectorArray
 from vecserve.models import ModelInfo
 
 ROW_GROUP_ROWS = 1024
@@ -30,7 +30,7 @@ class Row:
 
     item: str
     """The file's path, or the text."""
-    vector: FloatArray
+    vector: VectorArray
     """float32 [dimensions]."""
     token_count: int
     truncated: bool

@@ -35,6 +35,9 @@ class DataType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     DATA_TYPE_UNSPECIFIED: _ClassVar[DataType]
     DATA_TYPE_FLOAT32: _ClassVar[DataType]
     DATA_TYPE_FLOAT16: _ClassVar[DataType]
+    DATA_TYPE_INT8: _ClassVar[DataType]
+    DATA_TYPE_UINT8: _ClassVar[DataType]
+    DATA_TYPE_BINARY: _ClassVar[DataType]
 
 class Windows(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -53,6 +56,9 @@ TRUNCATION_REFUSE: Truncation
 DATA_TYPE_UNSPECIFIED: DataType
 DATA_TYPE_FLOAT32: DataType
 DATA_TYPE_FLOAT16: DataType
+DATA_TYPE_INT8: DataType
+DATA_TYPE_UINT8: DataType
+DATA_TYPE_BINARY: DataType
 WINDOWS_UNSPECIFIED: Windows
 WINDOWS_EACH: Windows
 WINDOWS_POOLED: Windows
@@ -122,7 +128,7 @@ class PcmAudio(_message.Message):
     def __init__(self, samples: _Optional[bytes] = ..., format: _Optional[_Union[SampleFormat, str]] = ..., sample_rate_hz: _Optional[int] = ..., channels: _Optional[int] = ...) -> None: ...
 
 class EmbedOptions(_message.Message):
-    __slots__ = ("normalize", "truncation", "pooling", "output_dtype", "windows", "timeout", "priority")
+    __slots__ = ("normalize", "truncation", "pooling", "output_dtype", "windows", "timeout", "priority", "input_type", "prompt", "dimensions", "force_dimensions")
     NORMALIZE_FIELD_NUMBER: _ClassVar[int]
     TRUNCATION_FIELD_NUMBER: _ClassVar[int]
     POOLING_FIELD_NUMBER: _ClassVar[int]
@@ -130,6 +136,10 @@ class EmbedOptions(_message.Message):
     WINDOWS_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    INPUT_TYPE_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_FIELD_NUMBER: _ClassVar[int]
+    DIMENSIONS_FIELD_NUMBER: _ClassVar[int]
+    FORCE_DIMENSIONS_FIELD_NUMBER: _ClassVar[int]
     normalize: bool
     truncation: Truncation
     pooling: _model_pb2.Pooling
@@ -137,7 +147,11 @@ class EmbedOptions(_message.Message):
     windows: Windows
     timeout: _duration_pb2.Duration
     priority: Priority
-    def __init__(self, normalize: bool = ..., truncation: _Optional[_Union[Truncation, str]] = ..., pooling: _Optional[_Union[_model_pb2.Pooling, str]] = ..., output_dtype: _Optional[_Union[DataType, str]] = ..., windows: _Optional[_Union[Windows, str]] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., priority: _Optional[_Union[Priority, str]] = ...) -> None: ...
+    input_type: str
+    prompt: str
+    dimensions: int
+    force_dimensions: bool
+    def __init__(self, normalize: bool = ..., truncation: _Optional[_Union[Truncation, str]] = ..., pooling: _Optional[_Union[_model_pb2.Pooling, str]] = ..., output_dtype: _Optional[_Union[DataType, str]] = ..., windows: _Optional[_Union[Windows, str]] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., priority: _Optional[_Union[Priority, str]] = ..., input_type: _Optional[str] = ..., prompt: _Optional[str] = ..., dimensions: _Optional[int] = ..., force_dimensions: bool = ...) -> None: ...
 
 class ItemResult(_message.Message):
     __slots__ = ("item_id", "embedding", "error", "timings", "version", "continues")
@@ -166,16 +180,18 @@ class Embedding(_message.Message):
     def __init__(self, vectors: _Optional[_Iterable[_Union[Vector, _Mapping]]] = ..., token_count: _Optional[int] = ..., truncated: bool = ...) -> None: ...
 
 class Vector(_message.Message):
-    __slots__ = ("data", "shape", "dtype", "span")
+    __slots__ = ("data", "shape", "dtype", "span", "scale")
     DATA_FIELD_NUMBER: _ClassVar[int]
     SHAPE_FIELD_NUMBER: _ClassVar[int]
     DTYPE_FIELD_NUMBER: _ClassVar[int]
     SPAN_FIELD_NUMBER: _ClassVar[int]
+    SCALE_FIELD_NUMBER: _ClassVar[int]
     data: bytes
     shape: _containers.RepeatedScalarFieldContainer[int]
     dtype: DataType
     span: TimeSpan
-    def __init__(self, data: _Optional[bytes] = ..., shape: _Optional[_Iterable[int]] = ..., dtype: _Optional[_Union[DataType, str]] = ..., span: _Optional[_Union[TimeSpan, _Mapping]] = ...) -> None: ...
+    scale: float
+    def __init__(self, data: _Optional[bytes] = ..., shape: _Optional[_Iterable[int]] = ..., dtype: _Optional[_Union[DataType, str]] = ..., span: _Optional[_Union[TimeSpan, _Mapping]] = ..., scale: _Optional[float] = ...) -> None: ...
 
 class TimeSpan(_message.Message):
     __slots__ = ("start", "end")

@@ -21,6 +21,7 @@ from vecserve_server.repository.manifest import Pooling, Tower
 from vecserve_server.scheduling.options import BatchLimits
 from vecserve_server.serving.bundle_model import BundleModel, describe
 from vecserve_server.serving.model import InService, ServedModel
+from vecserve_server.serving.options import Dimensions
 from vecserve_server.serving.tower import ServedTower, to_job
 
 # Rows a tensor request may have, in full batches of the bundle's own size: the
@@ -48,11 +49,13 @@ class LoadedBundle:
         """Put it in service, for raw items and for its graphs' own tensors."""
         bundle = self.bundle
         about = describe(bundle.manifest)
+        dimensions = Dimensions(bundle.manifest.dimensions, bundle.manifest.matryoshka_dimensions)
         graphs = tuple(loaded.graph.serve(resources) for loaded in self.towers)
         towers = {
             loaded.tower.input.kind: ServedTower(
                 loaded.tower,
                 loaded.modality,
+                dimensions,
                 graph,
                 resources.prepare_threads,
                 prepare_workers=resources.prepare_workers,

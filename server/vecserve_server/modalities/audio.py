@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -76,7 +76,7 @@ class AudioModality(Modality[AudioInput, EncodedAudio | PcmAudio]):
         self._max_s = limits.max_audio_s
 
     @classmethod
-    def describe(cls, spec: AudioInput, limits: Limits) -> dict[str, float]:
+    def describe(cls, spec: AudioInput, limits: Limits) -> dict[str, Any]:
         """Return how long a window and an audio may be."""
         return {"window_seconds": _window_s(spec), "max_seconds": limits.max_audio_s}
 

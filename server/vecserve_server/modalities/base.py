@@ -9,8 +9,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
+from vecserve_server.errors import InvalidItem
 from vecserve_server.modalities.content import Content, Limits
 from vecserve_server.modalities.rows import Prepared, Row
+from vecserve_server.reasons import Reason
 from vecserve_server.repository.manifest import Input
 
 Spec = TypeVar("Spec", bound=Input)
@@ -43,7 +45,7 @@ class Modality(ABC, Generic[Spec, Item]):
         """Return the content that an element of a BYTES tensor holds. Raises InvalidItem."""
 
     @classmethod
-    def describe(cls, spec: Spec, limits: Limits) -> dict[str, float]:
+    def describe(cls, spec: Spec, limits: Limits) -> dict[str, Any]:
         """Return what callers should know, by field of vecserve.v1.ModalityInfo."""
         return {}
 
@@ -72,6 +74,18 @@ class Modality(ABC, Generic[Spec, Item]):
     @abstractmethod
     def probe_rows(self) -> list[Row]:
         """Return rows on which a provider that computes less exactly would show it."""
+
+    def with_prompt(self, content: Item, input_type: str | None, prompt: str | None) -> Item:
+        """Return a content with a prompt of the model's, or one in its place, before it.
+
+        Raises InvalidItem if there is none such; most modalities have none.
+        """
+        if input_type is not None or prompt is not None:
+            raise InvalidItem(
+                Reason.PROMPT_NOT_OFFERED,
+                f"{content.described} takes no prompt: leave input_type and prompt out",
+            )
+        return content
 
     def is_quick(self, content: Item) -> bool:
         """Whether preparing this item takes less than handing it to a worker thread."""

@@ -1,4 +1,4 @@
-"""Postprocessing: pooling and normalisation of what the graph gave for an item's rows."""
+"""Postprocessing: pooling, cutting and normalisation of what the graph gave for an item's rows."""
 
 from collections.abc import Sequence
 
@@ -32,7 +32,10 @@ def finish(plan: OutputPlan, rows: Sequence[Row], outputs: Sequence[Array]) -> l
         vectors = [
             FinishedVector(output, row.span) for row, output in zip(rows, outputs, strict=True)
         ]
-    if plan.normalize and not plan.output.normalized:
+    cut = bool(vectors) and plan.dimensions < vectors[0].values.shape[-1]
+    if cut:
+        vectors = [FinishedVector(v.values[..., : plan.dimensions], v.span) for v in vectors]
+    if plan.normalize and (cut or not plan.output.normalized):
         return [FinishedVector(_to_unit_length(v.values), v.span) for v in vectors]
     return vectors
 

@@ -48,12 +48,14 @@ class OutputPlan:
 
     `output` is the graph output that was run. `normalize`: scale each vector
     of the last axis to unit length if the graph did not. `pool_rows`: one
-    vector for all rows, their mean by weight, before normalising.
+    vector for all rows, their mean by weight, before normalising. Of each
+    vector the first `dimensions` numbers are kept, also before normalising.
     """
 
     output: Output
     normalize: bool
     pool_rows: bool
+    dimensions: int
 
 
 @dataclass(frozen=True, slots=True)

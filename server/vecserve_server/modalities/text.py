@@ -1,8 +1,9 @@
 """Text modality: tokenized with the model's own tokenizer.json."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,8 @@ from vecserve_server.modalities.content import Content, Limits
 from vecserve_server.modalities.rows import Prepared, Row
 from vecserve_server.reasons import Reason
 from vecserve_server.repository.manifest import TextInput
+
+_log = logging.getLogger(__name__)
 
 _QUICK_CHARACTERS = 1000
 # Of two lengths, so that padding and its mask are compared too.
@@ -43,6 +46,10 @@ class TextModality(Modality[TextInput, Text]):
 
     def __init__(self, spec: TextInput, bundle_dir: Path, limits: Limits) -> None:
         """Load the tokenizer. Raises ValueError if its file is not usable."""
+        self._model = bundle_dir.parent.name
+        self._prompts = spec.prompts
+        self._default_prompt = spec.default_prompt
+        self._advised = False
         self._pad_id = spec.pad_id
         self._max_tokens = spec.max_tokens
         self._max_bytes = limits.max_text_bytes
@@ -68,9 +75,13 @@ class TextModality(Modality[TextInput, Text]):
             raise InvalidItem(Reason.NOT_UTF8, f"the text is not UTF-8: {error}") from error
 
     @classmethod
-    def describe(cls, spec: TextInput, limits: Limits) -> dict[str, float]:
-        """Return the tokens that a text may have."""
-        return {"max_tokens": spec.max_tokens}
+    def describe(cls, spec: TextInput, limits: Limits) -> dict[str, Any]:
+        """Return the tokens that a text may have, and the model's prompts."""
+        return {
+            "max_tokens": spec.max_tokens,
+            "prompts": spec.prompts,
+            "default_prompt": spec.default_prompt,
+        }
 
     @property
     def pads(self) -> dict[str, int]:
@@ -93,6 +104,38 @@ class TextModality(Modality[TextInput, Text]):
             for text in _PROBES
             for row in self.prepare(Text(text), refuse_truncation=False).rows
         ]
+
+    def with_prompt(self, content: Text, input_type: str | None, prompt: str | None) -> Text:
+        """Return a text with a prompt before it: sentence-transformers joins them so.
+
+        Raises InvalidItem: PROMPT_NOT_OFFERED.
+        """
+        if prompt is not None and input_type is not None:
+            raise InvalidItem(
+                Reason.PROMPT_NOT_OFFERED, "the request has input_type and prompt: send one of them"
+            )
+        if prompt is None:
+            prompt = self._prompt_of(input_type)
+        return Text(prompt + content.text) if prompt else content
+
+    def _prompt_of(self, input_type: str | None) -> str:
+        name = self._default_prompt if input_type is None else input_type
+        if name in self._prompts:
+            return self._prompts[name]
+        if name is not None:
+            raise InvalidItem(
+                Reason.PROMPT_NOT_OFFERED,
+                f"no prompt {name!r}; the model has: {', '.join(self._prompts) or 'none'}",
+            )
+        if any(self._prompts.values()) and not self._advised:
+            self._advised = True
+            _log.warning(
+                "%s: a text came without input_type, but the model was trained with prompts (%s): "
+                "its vectors are poor without; this is said once",
+                self._model,
+                ", ".join(self._prompts),
+            )
+        return ""
 
     def is_quick(self, content: Text) -> bool:
         """Whether a text is short: a sentence takes 20 us, a trip to a thread 100 us."""

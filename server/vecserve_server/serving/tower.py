@@ -21,7 +21,7 @@ from vecserve_server.repository.manifest import Tower
 from vecserve_server.scheduling.options import JobOptions
 from vecserve_server.scheduling.runner import JobOutcome
 from vecserve_server.serving.graph import ServedGraph
-from vecserve_server.serving.options import EmbedOptions, resolve
+from vecserve_server.serving.options import Dimensions, EmbedOptions, resolve
 from vecserve_server.serving.semaphore import WeightedSemaphore
 from vecserve_server.telemetry.timings import Timings
 
@@ -42,6 +42,7 @@ class ServedTower:
         self,
         tower: Tower,
         modality: Modality[Any, Any],
+        dimensions: Dimensions,
         graph: ServedGraph,
         prepare_threads: Executor,
         *,
@@ -50,6 +51,7 @@ class ServedTower:
         self.tower = tower
         self.graph = graph
         self.modality = modality
+        self._dimensions = dimensions
         self._threads = prepare_threads
         # Items being prepared, or prepared but not yet in the queue: enough to
         # keep the threads busy.
@@ -63,7 +65,8 @@ class ServedTower:
         Waits while the queue is full. Raises InvalidItem, DeadlineMissed,
         ComputeFailed.
         """
-        plan = resolve(options, self.tower, windowed=self.modality.windowed)
+        plan = resolve(options, self.tower, self._dimensions, windowed=self.modality.windowed)
+        content = self.modality.with_prompt(content, options.input_type, options.prompt)
         with self.graph.unanswered(1):
             prepared, queued = await self._prepare(content, options, timings)
             try:

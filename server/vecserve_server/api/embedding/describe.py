@@ -22,6 +22,7 @@ def to_model_info(version: ModelVersion, limits: Limits) -> model_pb2.ModelInfo:
         source=f"{manifest.source.kind}: {manifest.source.location} {manifest.source.revision}",
         precision=manifest.precision,
         dimensions=manifest.dimensions,
+        matryoshka_dimensions=manifest.matryoshka_dimensions,
         modalities=[_modality(tower, limits) for tower in manifest.towers],
     )
 
@@ -38,6 +39,6 @@ def _modality(tower: Tower, limits: Limits) -> model_pb2.ModalityInfo:
             for output in tower.outputs
         ],
     )
-    for field, fact in MODALITIES[type(tower.input)].describe(tower.input, limits).items():
-        setattr(info, field, fact)
+    facts = MODALITIES[type(tower.input)].describe(tower.input, limits)
+    info.MergeFrom(model_pb2.ModalityInfo(**facts))
     return info

@@ -58,7 +58,7 @@ class ItemHandler:
                 return to_result(
                     item.item_id,
                     embedded,
-                    half_precision=options.half_precision,
+                    encoding=options.encoding,
                     timings=timings,
                     version=model.version,
                 )

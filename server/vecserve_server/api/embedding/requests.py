@@ -7,6 +7,7 @@ from vecserve.v1 import embedding_pb2, model_pb2
 from vecserve_server.api.rpc.caller import Caller
 from vecserve_server.errors import InvalidItem
 from vecserve_server.modalities.content import Content
+from vecserve_server.modalities.encoding import Encoding
 from vecserve_server.modalities.registry import content_fields
 from vecserve_server.reasons import Reason
 from vecserve_server.repository.manifest import Pooling
@@ -22,6 +23,10 @@ _POOLINGS = {
     model_pb2.POOLING_MEAN: Pooling.MEAN,
     model_pb2.POOLING_CLS: Pooling.CLS,
     model_pb2.POOLING_LAST: Pooling.LAST,
+    model_pb2.POOLING_MAX: Pooling.MAX,
+    model_pb2.POOLING_WEIGHTED_MEAN: Pooling.WEIGHTED_MEAN,
+    model_pb2.POOLING_MEAN_SQRT_LEN: Pooling.MEAN_SQRT_LEN,
+    model_pb2.POOLING_CONCATENATED: Pooling.CONCATENATED,
 }
 POOLING_VALUES = {pooling: value for value, pooling in _POOLINGS.items() if pooling}
 _REFUSE_TRUNCATION = {
@@ -29,10 +34,16 @@ _REFUSE_TRUNCATION = {
     embedding_pb2.TRUNCATION_END: False,
     embedding_pb2.TRUNCATION_REFUSE: True,
 }
-_HALF_PRECISION = {
-    embedding_pb2.DATA_TYPE_UNSPECIFIED: False,
-    embedding_pb2.DATA_TYPE_FLOAT32: False,
-    embedding_pb2.DATA_TYPE_FLOAT16: True,
+DATA_TYPES = {
+    Encoding.FLOAT32: embedding_pb2.DATA_TYPE_FLOAT32,
+    Encoding.FLOAT16: embedding_pb2.DATA_TYPE_FLOAT16,
+    Encoding.INT8: embedding_pb2.DATA_TYPE_INT8,
+    Encoding.UINT8: embedding_pb2.DATA_TYPE_UINT8,
+    Encoding.BINARY: embedding_pb2.DATA_TYPE_BINARY,
+}
+_ENCODINGS = {
+    embedding_pb2.DATA_TYPE_UNSPECIFIED: Encoding.FLOAT32,
+    **{value: encoding for encoding, value in DATA_TYPES.items()},
 }
 _EACH_WINDOW = {
     embedding_pb2.WINDOWS_UNSPECIFIED: None,
@@ -68,8 +79,12 @@ def to_options(options: embedding_pb2.EmbedOptions) -> EmbedOptions:
         normalize=options.normalize if options.HasField("normalize") else None,
         refuse_truncation=_value(_REFUSE_TRUNCATION, options.truncation, "truncation"),
         pooling=_value(_POOLINGS, options.pooling, "pooling"),
-        half_precision=_value(_HALF_PRECISION, options.output_dtype, "output_dtype"),
+        encoding=_value(_ENCODINGS, options.output_dtype, "output_dtype"),
         each_window=_value(_EACH_WINDOW, options.windows, "windows"),
+        input_type=options.input_type or None,
+        prompt=options.prompt if options.HasField("prompt") else None,
+        dimensions=options.dimensions or None,
+        force_dimensions=options.force_dimensions,
     )
 
 

@@ -3,8 +3,10 @@
 from google.protobuf import duration_pb2
 
 from vecserve.v1 import embedding_pb2
+from vecserve_server.api.embedding.requests import DATA_TYPES
 from vecserve_server.api.rpc.status import to_status
 from vecserve_server.errors import ServingError
+from vecserve_server.modalities.encoding import Encoding, encode
 from vecserve_server.modalities.rows import FinishedVector
 from vecserve_server.serving.tower import Embedded
 from vecserve_server.telemetry.timings import Timings
@@ -30,13 +32,13 @@ def to_error_result(
 
 
 def to_result(
-    item_id: str, embedded: Embedded, *, half_precision: bool, timings: Timings, version: str
+    item_id: str, embedded: Embedded, *, encoding: Encoding, timings: Timings, version: str
 ) -> embedding_pb2.ItemResult:
     """Return the answer to an item that has vectors."""
     return embedding_pb2.ItemResult(
         item_id=item_id,
         embedding=embedding_pb2.Embedding(
-            vectors=[_vector(vector, half_precision) for vector in embedded.vectors],
+            vectors=[_vector(vector, encoding) for vector in embedded.vectors],
             token_count=embedded.token_count,
             truncated=embedded.truncated,
         ),
@@ -45,13 +47,10 @@ def to_result(
     )
 
 
-def _vector(vector: FinishedVector, half_precision: bool) -> embedding_pb2.Vector:
+def _vector(vector: FinishedVector, encoding: Encoding) -> embedding_pb2.Vector:
+    data, scale = encode(vector.values, encoding)
     message = embedding_pb2.Vector(
-        data=vector.values.astype("<f2" if half_precision else "<f4").tobytes(),
-        shape=vector.values.shape,
-        dtype=(
-            embedding_pb2.DATA_TYPE_FLOAT16 if half_precision else embedding_pb2.DATA_TYPE_FLOAT32
-        ),
+        data=data, shape=vector.values.shape, dtype=DATA_TYPES[encoding], scale=scale
     )
     if vector.span:
         message.span.CopyFrom(

@@ -67,6 +67,11 @@ def to_options(parameters: Parameters) -> EmbedOptions:
     normalize = value_of(parameters, "normalize", bool)
     truncate = value_of(parameters, "truncate", bool)
     pooling = value_of(parameters, "pooling", str)
+    input_type = value_of(parameters, "input_type", str)
+    prompt = value_of(parameters, "prompt", str)
+    dimensions = int(value_of(parameters, "dimensions", int) or 0)
+    if dimensions < 0:
+        raise InvalidItem(Reason.UNKNOWN_VALUE, f"dimensions is {dimensions}: make it positive")
     if pooling is not None and pooling not in set(Pooling):
         raise InvalidItem(
             Reason.UNKNOWN_VALUE, f"pooling is {pooling!r}; there are: {', '.join(sorted(Pooling))}"
@@ -75,6 +80,10 @@ def to_options(parameters: Parameters) -> EmbedOptions:
         normalize=None if normalize is None else bool(normalize),
         refuse_truncation=truncate is False,
         pooling=None if pooling is None else Pooling(str(pooling)),
+        input_type=None if input_type is None else str(input_type),
+        prompt=None if prompt is None else str(prompt),
+        dimensions=dimensions or None,
+        force_dimensions=bool(value_of(parameters, "force_dimensions", bool)),
     )
 
 
