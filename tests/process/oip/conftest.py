@@ -17,7 +17,6 @@ from tests.process.oip.graphs import (
     mean_of_tokens,
     rows_of_seven,
     save,
-    softmax_of_rows,
 )
 from tests.support.server_process import ServerProcess
 
@@ -43,14 +42,7 @@ def plain_repository(tmp_path_factory: pytest.TempPathFactory, repository: Path)
     save(folder, "strings", identity({"BYTES": TensorProto.STRING}, ["batch", 2]))
     save(folder, "bfloat16", identity({"BF16": TensorProto.BFLOAT16}, ["batch", 3]))
     save(folder, "masked", mean_of_tokens(masked=True), config=DELAY)
-    save(folder, "ignores-mask", mean_of_tokens(masked=False), config=DELAY)
-    cold = DELAY | {"warm_up": False}
-    save(folder, "ignores-mask-cold", mean_of_tokens(masked=False), config=cold)
-    named = mean_of_tokens(masked=True, mask="valid")
-    save(folder, "named-mask", named, config=DELAY | {"mask_input": "valid"})
-    save(folder, "no-mask", mean_of_tokens(masked=True), config=DELAY | {"mask_input": None})
     save(folder, "unmasked", mean_of_numbers(), config=DELAY)
-    save(folder, "mixes-rows", softmax_of_rows(), config=DELAY)
     save(folder, "picky", rows_of_seven())
     save(folder, "picky-cold", rows_of_seven(), config={"warm_up": False})
     save(folder, "fixed", add(1, [2, 3]))
