@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 import grpc
 import numpy as np
 import pytest
-from tritonclient.grpc import InferenceServerClient, service_pb2, service_pb2_grpc
+from tritonclient.grpc import InferenceServerClient, InferResult, service_pb2, service_pb2_grpc
 from tritonclient.grpc.aio import InferenceServerClient as AsyncClient
 
 from tests.contract.oip.requests import failure, inputs
@@ -120,19 +120,25 @@ async def test_aio_stream(plain_server: ServerProcess) -> None:
 
 
 async def test_a_client_that_leaves_costs_the_others_nothing(plain_server: ServerProcess) -> None:
+    unanswered = plain_server.metric('vecserve_unanswered_items{graph="held/1"}')
     async with AsyncClient(plain_server.address) as client:
-        leaving = [
-            asyncio.create_task(client.infer("unmasked", inputs(x=row(0)))) for _ in range(8)
-        ]
-        staying = [
-            asyncio.create_task(client.infer("unmasked", inputs(x=row(n)))) for n in range(8)
-        ]
-        await asyncio.sleep(0)  # lets the calls start
+
+        def send(value: float) -> asyncio.Task[InferResult]:
+            return asyncio.create_task(client.infer("held", inputs(x=row(value))))
+
+        leaving = [send(0) for _ in range(8)]
+        staying = [send(number) for number in range(8)]
+        while await asyncio.to_thread(unanswered) != 16:
+            pass
         for task in leaving:
             task.cancel()
+        while await asyncio.to_thread(unanswered) != 8:
+            pass
+        # Seventeen rows are a full batch.
+        staying += [send(number) for number in range(8, 17)]
         results = await asyncio.gather(*staying)
     for number, result in enumerate(results):
-        assert np.array_equal(result.as_numpy("y"), row(number)[:, :1])
+        assert np.array_equal(result.as_numpy("y"), row(number + 1))
 
 
 @pytest.fixture
