@@ -13,7 +13,7 @@ from tritonclient.grpc.aio import InferenceServerClient as AsyncClient
 from tests.contract.oip.requests import failure, inputs
 from tests.support.server_process import ServerProcess
 
-TIMEOUT_S = 60
+TIMEOUT_S = 120
 
 
 def row(value: float) -> np.ndarray:
@@ -136,7 +136,8 @@ async def test_a_client_that_leaves_costs_the_others_nothing(plain_server: Serve
             pass
         # Seventeen rows are a full batch.
         staying += [send(number) for number in range(8, 17)]
-        results = await asyncio.gather(*staying)
+        async with asyncio.timeout(TIMEOUT_S):
+            results = await asyncio.gather(*staying)
     for number, result in enumerate(results):
         assert np.array_equal(result.as_numpy("y"), row(number + 1))
 
