@@ -20,7 +20,7 @@ from vecserve import (
 )
 
 TEXT = "all-MiniLM-L6-v2"
-TIMEOUT_S = 30
+TIMEOUT_S = 120
 
 
 class Counted:

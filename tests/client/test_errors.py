@@ -72,7 +72,7 @@ def open_stream() -> Iterator[Callable[[], Iterator[str]]]:
 def test_a_connection_that_is_too_old_is_said_to_be(
     repository_of: Callable[..., Path], open_stream: Callable[[], Iterator[str]]
 ) -> None:
-    flags = ("--max-connection-age-s", "1", "--shutdown-grace-s", "1")
+    flags = ("--max-connection-age-s", "1", "--shutdown-grace-s", "5")
     with ServerProcess(repository_of(TEXT), *flags) as server, Client(server.address) as client:
         results = client.embed_stream(TEXT, open_stream())
         next(results)
