@@ -17,7 +17,7 @@ from vecserve import Client
 
 TEXT = "all-MiniLM-L6-v2"
 IMAGE = "resnet-50"
-TIMEOUT_S = 60
+TIMEOUT_S = 300
 
 
 @pytest.fixture

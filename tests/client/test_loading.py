@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, suppress
@@ -28,6 +29,8 @@ from vecserve import (
 
 TEXT, AUDIO = "all-MiniLM-L6-v2", "whisper-base"
 SLOW = "slow"
+# Long enough for anything on a busy machine.
+TIMEOUT_S = 300
 TEXTS = [f"text {number}" for number in range(10)]
 
 
@@ -45,6 +48,26 @@ def load_once_refused(loading: LoadingServer) -> Iterator[Callable[[int], None]]
         def work(texts: int) -> None:
             loading.wait_for_refusals(texts)
             loading.load(SLOW)
+
+        def start(texts: int) -> None:
+            background.submit(work, texts)
+
+        yield start
+
+
+@pytest.fixture
+def time_passes_once_refused(
+    loading: LoadingServer, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[int], None]]:
+    """Lets the client's clock jump past TIMEOUT_S, once so many texts have been refused."""
+    jumped_s = 0.0
+    monkeypatch.setattr(_deadline, "monotonic", lambda: time.monotonic() + jumped_s)
+    with ThreadPoolExecutor(1) as background:
+
+        def work(texts: int) -> None:
+            nonlocal jumped_s
+            loading.wait_for_refusals(texts)
+            jumped_s = TIMEOUT_S
 
         def start(texts: int) -> None:
             background.submit(work, texts)
@@ -128,7 +151,9 @@ def test_what_waits_is_in_flight(
 
 
 @pytest.mark.parametrize("more_to_come", [False, True])
-def test_the_timeout_ends_the_wait(loading: LoadingServer, more_to_come: bool) -> None:
+def test_the_timeout_ends_the_wait(
+    loading: LoadingServer, time_passes_once_refused: Callable[[int], None], more_to_come: bool
+) -> None:
     done = threading.Event()
 
     def texts() -> Iterator[str]:
@@ -137,16 +162,20 @@ def test_the_timeout_ends_the_wait(loading: LoadingServer, more_to_come: bool) -
             done.wait()
 
     with Client(loading.address) as client:
+        time_passes_once_refused(len(TEXTS))
         with pytest.raises(DeadlineExceeded, match=r"still loading slow .* without an answer: 10"):
-            list(client.embed_stream(SLOW, texts(), timeout=0.5))
+            list(client.embed_stream(SLOW, texts(), timeout=TIMEOUT_S))
         done.set()
     assert not loading.embedded
 
 
-async def test_the_timeout_ends_the_async_wait(loading: LoadingServer) -> None:
+async def test_the_timeout_ends_the_async_wait(
+    loading: LoadingServer, time_passes_once_refused: Callable[[int], None]
+) -> None:
     async with AsyncClient(loading.address) as client:
+        time_passes_once_refused(len(TEXTS))
         with pytest.raises(DeadlineExceeded, match=r"still loading slow .* without an answer: 10"):
-            await client.embed(SLOW, TEXTS, timeout=0.5)
+            await client.embed(SLOW, TEXTS, timeout=TIMEOUT_S)
 
 
 def test_without_a_timeout_items_fail_in_the_end(
@@ -224,7 +253,7 @@ async def test_leaving_the_loop_while_items_wait_leaves_no_tasks(loading: Loadin
             await anext(stream)
         others = asyncio.all_tasks() - {asyncio.current_task()}
         if others:
-            await asyncio.wait(others, timeout=5)
+            await asyncio.wait(others, timeout=WAIT_S)
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
@@ -253,9 +282,9 @@ def start(repository: Path, port: int) -> ServerProcess:
 def test_a_server_that_is_not_there_yet_is_waited_for(repository_of: Callable[..., Path]) -> None:
     port = free_port()
     with Client(f"127.0.0.1:{port}") as client, ThreadPoolExecutor(1) as background:
-        rows = background.submit(client.embed, TEXT, ["a text"], timeout=60)
+        rows = background.submit(client.embed, TEXT, ["a text"], timeout=TIMEOUT_S)
         with start(repository_of(TEXT), port):
-            assert rows.result(60).shape == (1, 384)
+            assert rows.result(TIMEOUT_S).shape == (1, 384)
 
 
 async def test_async_a_server_that_is_not_there_yet_is_waited_for(
@@ -263,7 +292,7 @@ async def test_async_a_server_that_is_not_there_yet_is_waited_for(
 ) -> None:
     port = free_port()
     async with AsyncClient(f"127.0.0.1:{port}") as client:
-        rows = asyncio.create_task(client.embed(TEXT, ["a text"], timeout=60))
+        rows = asyncio.create_task(client.embed(TEXT, ["a text"], timeout=TIMEOUT_S))
         await asyncio.sleep(0)  # its first attempt comes before the server
         server = start(repository_of(TEXT), port)
         await asyncio.to_thread(server.__enter__)
@@ -288,7 +317,7 @@ def test_the_command_waits_for_a_model_and_says_so(
 ) -> None:
     load_once_refused(2)
     with embed_command("-m", SLOW, "-s", loading.address, "-t", "a", "-t", "b") as process:
-        stdout, stderr = process.communicate(timeout=60)
+        stdout, stderr = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 0, stderr
     assert len(stdout.splitlines()) == 2
     assert "waiting: slow is still loading" in stderr
@@ -296,17 +325,17 @@ def test_the_command_waits_for_a_model_and_says_so(
 
 def test_the_command_waits_for_a_server(repository_of: Callable[..., Path]) -> None:
     port = free_port()
-    arguments = ("-m", TEXT, "-s", f"127.0.0.1:{port}", "-t", "a", "--timeout", "60")
+    arguments = ("-m", TEXT, "-s", f"127.0.0.1:{port}", "-t", "a", "--timeout", str(TIMEOUT_S))
     with embed_command(*arguments) as process, start(repository_of(TEXT), port):
-        stdout, stderr = process.communicate(timeout=60)
+        stdout, stderr = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 0, stderr
     assert len(stdout.splitlines()) == 1
 
 
 def test_the_command_gives_up_at_its_timeout(loading: LoadingServer) -> None:
-    arguments = ("-m", SLOW, "-s", loading.address, "-t", "a", "--timeout", "0.5")
+    arguments = ("-m", SLOW, "-s", loading.address, "-t", "a", "--timeout", "5")
     with embed_command(*arguments) as process:
-        _, stderr = process.communicate(timeout=60)
+        _, stderr = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 1
     assert "still loading slow when the timeout passed" in stderr
 
@@ -338,9 +367,9 @@ async def test_a_server_that_answered_and_went_is_not_waited_for(loading: Loadin
             assert [result async for result in client.embed_stream("fast", ["a"])]
             loading.stop()
             with pytest.raises(ServerUnavailable, match="no server answers"):
-                sync_client.models(timeout=3)
+                sync_client.models(timeout=WAIT_S)
             with pytest.raises(ServerUnavailable, match="no server answers"):
-                await client.models(timeout=3)
+                await client.models(timeout=WAIT_S)
 
 
 async def test_the_timeout_ends_the_async_wait_for_a_server() -> None:

@@ -136,7 +136,7 @@ def test_an_old_connection_ends_and_the_client_goes_on(repository_of: Callable[.
         yield "a sentence"
         done.wait()  # the stream stays open
 
-    flags = ("--max-connection-age-s", "1", "--shutdown-grace-s", "1")
+    flags = ("--max-connection-age-s", "1", "--shutdown-grace-s", "5")
     with ServerProcess(repository_of(MODEL), *flags) as server, Client(server.address) as client:
         results = client.embed_stream(MODEL, items())
         assert next(results).error is None

@@ -9,7 +9,8 @@ import urllib.request
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-STOP_TIMEOUT_S = 60
+# Until a server that was told to stop, or refuses to start, has ended, on a busy machine.
+STOP_TIMEOUT_S = 300
 
 
 class ServerProcess:

@@ -1,5 +1,6 @@
 """Small ONNX graphs, made on the spot, and repositories of them."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -78,9 +79,11 @@ def rows_of_seven() -> onnx.ModelProto:
     )
 
 
-def mean_of_tokens(*, masked: bool, mask: str = "attention_mask") -> onnx.ModelProto:
-    """A table of 100 tokens; `tokens` are their vectors, `pooled` the mean, by `mask` or not."""
-    table = np.random.default_rng(0).standard_normal((100, 8)).astype(np.float32)
+def mean_of_tokens(
+    *, masked: bool, mask: str = "attention_mask", size: int = 100
+) -> onnx.ModelProto:
+    """A table of `size` tokens; `tokens` are their vectors, `pooled` the mean, by `mask` or not."""
+    table = np.random.default_rng(0).standard_normal((size, 8)).astype(np.float32)
     weight = "float_mask" if masked else "all"
     nodes = [
         helper.make_node("Gather", ["table", "input_ids"], ["tokens"]),
@@ -105,6 +108,48 @@ def mean_of_tokens(*, masked: bool, mask: str = "attention_mask") -> onnx.ModelP
             "table": table,
             "zero": np.array(0, dtype=np.float32),
             "one": np.array(1, dtype=np.float32),
+            "last": np.array([-1], dtype=np.int64),
+            "second": np.array([1], dtype=np.int64),
+        },
+    )
+
+
+def self_attention() -> onnx.ModelProto:
+    """A table of 100 tokens that attend to each other, as far as the mask lets them.
+
+    `tokens` are their vectors, `pooled` the mean. The scores of masked tokens are lowered, as
+    in BERT: where all are masked, all attend to all.
+    """
+    table = np.random.default_rng(0).standard_normal((100, 8)).astype(np.float32)
+    nodes = [
+        helper.make_node("Gather", ["table", "input_ids"], ["vectors"]),
+        helper.make_node("Transpose", ["vectors"], ["transposed"], perm=[0, 2, 1]),
+        helper.make_node("MatMul", ["vectors", "transposed"], ["scores"]),
+        helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
+        helper.make_node("Sub", ["mask", "one"], ["masked"]),
+        helper.make_node("Mul", ["masked", "large"], ["lowered"]),
+        helper.make_node("Unsqueeze", ["lowered", "second"], ["lowered_columns"]),
+        helper.make_node("Add", ["scores", "lowered_columns"], ["masked_scores"]),
+        helper.make_node("Softmax", ["masked_scores"], ["shares"], axis=-1),
+        helper.make_node("MatMul", ["shares", "vectors"], ["tokens"]),
+        helper.make_node("Unsqueeze", ["mask", "last"], ["weights"]),
+        helper.make_node("Mul", ["tokens", "weights"], ["weighted"]),
+        helper.make_node("ReduceSum", ["weighted", "second"], ["sum"], keepdims=0),
+        helper.make_node("ReduceSum", ["weights", "second"], ["count"], keepdims=0),
+        helper.make_node("Div", ["sum", "count"], ["pooled"]),
+    ]
+    tokens: list[int | str | None] = ["batch", "sequence"]
+    return graph(
+        nodes,
+        [("input_ids", TensorProto.INT64, tokens), ("attention_mask", TensorProto.INT64, tokens)],
+        [
+            ("pooled", TensorProto.FLOAT, ["batch", 8]),
+            ("tokens", TensorProto.FLOAT, [*tokens, 8]),
+        ],
+        {
+            "table": table,
+            "one": np.array(1, dtype=np.float32),
+            "large": np.array(1e9, dtype=np.float32),
             "last": np.array([-1], dtype=np.int64),
             "second": np.array([1], dtype=np.int64),
         },
@@ -144,3 +189,36 @@ def save(
     if config is not None:
         (folder / "config.json").write_text(json.dumps(config))
     return folder / "model.onnx"
+
+
+def save_text_bundle(
+    repository: Path, name: str, bundle: Path, *, max_batch_rows: int, word: str = ""
+) -> None:
+    """Put a bundle into a repository: `bundle`'s tokenizer, and a small graph for its tokens.
+
+    What a batch of a small graph costs hardly depends on its rows, on a busy machine either:
+    all that waits together shares a batch. `word` has a token that the graph fails on.
+    """
+    folder = repository / name / "1"
+    folder.mkdir(parents=True)
+    tokenizer = json.loads((bundle / "tokenizer.json").read_text())
+    vocabulary = tokenizer["model"]["vocab"]
+    onnx.save(mean_of_tokens(masked=True, size=len(vocabulary)), folder / "text.onnx")
+    if word:
+        vocabulary[word] = len(vocabulary)
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    outputs = {"pooled": "mean", "tokens": "none"}
+    manifest |= {"name": name, "dimensions": 8}
+    manifest["towers"][0] |= {
+        "outputs": [
+            {"name": output, "pooling": pooling, "normalized": False}
+            for output, pooling in outputs.items()
+        ],
+        "max_batch_rows": max_batch_rows,
+    }
+    manifest["files"] = {
+        file: hashlib.sha256((folder / file).read_bytes()).hexdigest()
+        for file in ("text.onnx", "tokenizer.json")
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest))

@@ -11,9 +11,10 @@ from grpc_status import rpc_status
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from tests.process.oip.graphs import add, save
+from tests.support.held_queue import held_until
 from tests.support.server_process import ServerProcess
 
-TIMEOUT_S = 30
+TIMEOUT_S = 120
 # Floats of a row: 1.6 MB.
 WIDTH = 400_000
 ROW = np.zeros((1, WIDTH), dtype=np.float32)
@@ -34,8 +35,8 @@ def computed(stub: service_pb2_grpc.GRPCInferenceServiceStub, model: str) -> int
 
 
 def test_a_call_to_a_full_queue_is_refused_and_told_when_to_come_back(tmp_path: Path) -> None:
-    # Two rows are a full batch and run at once; one waits a minute for batch-mates.
-    config = {"max_batch_size": 2, "queue_delay_us": 60_000_000, "warm_up": False}
+    # Two rows are a full batch and run at once; one is held back.
+    config = held_until(2) | {"warm_up": False}
     save(tmp_path, "held", add(1, ["batch", WIDTH]), config=config)
     with (
         ServerProcess(tmp_path, "--max-queue-mb", "2") as server,

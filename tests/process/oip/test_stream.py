@@ -9,13 +9,13 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from tritonclient.grpc import InferenceServerClient, service_pb2, service_pb2_grpc
+from tritonclient.grpc import InferenceServerClient, InferResult, service_pb2, service_pb2_grpc
 from tritonclient.grpc.aio import InferenceServerClient as AsyncClient
 
 from tests.contract.oip.requests import failure, inputs
 from tests.support.server_process import ServerProcess
 
-TIMEOUT_S = 60
+TIMEOUT_S = 120
 
 
 def row(value: float) -> np.ndarray:
@@ -122,19 +122,26 @@ async def test_aio_stream(plain_server: ServerProcess) -> None:
 
 
 async def test_a_client_that_leaves_costs_the_others_nothing(plain_server: ServerProcess) -> None:
+    unanswered = plain_server.metric('vecserve_unanswered_items{graph="held/1"}')
     async with AsyncClient(plain_server.address) as client:
-        leaving = [
-            asyncio.create_task(client.infer("unmasked", inputs(x=row(0)))) for _ in range(8)
-        ]
-        staying = [
-            asyncio.create_task(client.infer("unmasked", inputs(x=row(n)))) for n in range(8)
-        ]
-        await asyncio.sleep(0)  # lets the calls start
+
+        def send(value: float) -> asyncio.Task[InferResult]:
+            return asyncio.create_task(client.infer("held", inputs(x=row(value))))
+
+        leaving = [send(0) for _ in range(8)]
+        staying = [send(number) for number in range(8)]
+        while await asyncio.to_thread(unanswered) != 16:
+            pass
         for task in leaving:
             task.cancel()
-        results = await asyncio.gather(*staying)
+        while await asyncio.to_thread(unanswered) != 8:
+            pass
+        # Seventeen rows are a full batch.
+        staying += [send(number) for number in range(8, 17)]
+        async with asyncio.timeout(TIMEOUT_S):
+            results = await asyncio.gather(*staying)
     for number, result in enumerate(results):
-        assert np.array_equal(result.as_numpy("y"), row(number)[:, :1])
+        assert np.array_equal(result.as_numpy("y"), row(number + 1))
 
 
 @pytest.fixture

@@ -4,12 +4,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import grpc
+import pytest
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from tests.contract.embedding.requests import (
     MINILM,
     RESNET,
+    TIMEOUT_S,
     WHISPER,
     error,
     image,
@@ -19,6 +21,7 @@ from tests.contract.embedding.requests import (
     text,
     vector,
 )
+from tests.support import held_queue
 from tests.support.server_process import ServerProcess
 from vecserve.v1 import embedding_pb2 as pb
 from vecserve.v1.embedding_pb2_grpc import EmbeddingServiceStub
@@ -38,9 +41,10 @@ def test_the_longest_audio_is_half_an_hour(stub: EmbeddingServiceStub) -> None:
 def test_a_full_queue_refuses_and_says_when_to_come_back(
     repository_of: Callable[..., Path], images: list[bytes]
 ) -> None:
-    # One MiB of waiting images of 150,528 bytes each: 6 of them.
+    # One MiB of waiting images of 150,528 bytes each: 6 of them; a batch has 8 rows.
+    flags = ("--max-queue-mb", "1", *held_queue.FLAGS)
     with (
-        ServerProcess(repository_of(RESNET), "--max-queue-mb", "1") as server,
+        ServerProcess(repository_of(RESNET), *flags) as server,
         grpc.insecure_channel(server.address) as channel,
     ):
         stub = EmbeddingServiceStub(channel)
@@ -49,15 +53,19 @@ def test_a_full_queue_refuses_and_says_when_to_come_back(
             items = [image(str(n), images[0]) for n in range(count)]
             return pb.EmbedRequest(model=RESNET, items=items)
 
-        calls = [stub.Embed.future(request(6)) for _ in range(8)]
-        failures = []
-        for call in calls:
-            try:
-                assert len([vector(result) for result in call.result().results]) == 6
-            except grpc.RpcError as failure:
-                failures.append(failure)
-        assert 1 <= len(failures) < 8
-        assert rpc_error(failures[0])[:2] == ("RESOURCE_EXHAUSTED", "QUEUE_FULL")
+        held = stub.Embed.future(request(6))
+        unanswered = server.metric(f'vecserve_unanswered_items{{graph="{RESNET}/1/image"}}')
+        while unanswered() != 6:
+            pass
+        with pytest.raises(grpc.RpcError) as failure:
+            stub.Embed(request(1), timeout=TIMEOUT_S)
+        assert rpc_error(failure.value)[:2] == ("RESOURCE_EXHAUSTED", "QUEUE_FULL")
         retry = error_details_pb2.RetryInfo()
-        assert rpc_status.from_call(failures[0]).details[1].Unpack(retry)
+        assert rpc_status.from_call(failure.value).details[1].Unpack(retry)
         assert refused(stub, request(7))[:2] == ("INVALID_ARGUMENT", "TOO_MANY_ITEMS")
+        # What leaves makes room.
+        held.cancel()
+        while unanswered() != 0:
+            pass
+        results = stub.Embed(request(6), timeout=TIMEOUT_S).results
+        assert len([vector(result) for result in results]) == 6
