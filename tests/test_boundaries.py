@@ -157,7 +157,7 @@ LAYERS = {
         "registry",
     ],
     "benchmarks": [
-        "__init__ baselines peers servers",
+        "__init__ baselines peers recall servers",
         "context",
         "gpu mlperf scenarios",
         "run",
