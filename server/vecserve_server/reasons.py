@@ -174,6 +174,8 @@ class Reason(StrEnum):
 
     Send the one that ModelMetadata gives.
     """
+    EMPTY_MASK = auto()
+    """A row's mask holds zeros only. Mark at least one position."""
     SIZE_MISMATCH = auto()
     """The contents have another size than their shape takes.
 
@@ -186,7 +188,10 @@ class Reason(StrEnum):
     RAW_ONLY = auto()
     """Elements of this datatype fit raw_input_contents only. Send them there."""
     OUT_OF_RANGE = auto()
-    """A value does not fit the datatype. Send values in the range that the message gives."""
+    """A value does not fit the datatype, or the model has no entry for it.
+
+    Send values in the range that the message gives, token ids of the model's vocabulary.
+    """
     SHAPES_DIFFER = auto()
     """Without pooling the items have different numbers of vectors, which fit no tensor.
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from vecserve_server.engine.engine import Job
 from vecserve_server.engine.tensors import BYTES, TensorSpec
-from vecserve_server.errors import ComputeFailed, InvalidItem
+from vecserve_server.errors import ComputeFailed, InvalidItem, ServingError
 from vecserve_server.reasons import Reason
 from vecserve_server.serving.budget import ByteBudget
 from vecserve_server.serving.graph import ServedGraph
@@ -80,20 +80,25 @@ class TensorModel:
         timings.batch_size = outcome.batch_rows
         timings.batches = {outcome.started_s: outcome.batch_rows}
         if isinstance(outcome.outputs, Exception):
-            raise ComputeFailed(
-                Reason.COMPUTE_FAILED, f"the model failed on this request: {outcome.outputs}"
-            ) from outcome.outputs
+            raise _failure(outcome.outputs) from outcome.outputs
         return rows, {name: _to_bytes(values) for name, values in outcome.outputs.items()}
 
     def _positions(self, feeds: dict[str, Array]) -> int:
         if self._length_input is None:
             return 1
-        length: int = feeds[self._length_input].shape[1]
+        mask = feeds[self._length_input]
+        length: int = mask.shape[1]
         if self._max_length is not None and length > self._max_length:
             raise InvalidItem(
                 Reason.TEXT_TOO_LONG,
                 f"input {self._length_input!r} has {length} positions, the model takes "
                 f"{self._max_length}: cut the end off",
+            )
+        # Of a bundle it is known that such rows come to NaN.
+        if self._max_length is not None and not mask.any(axis=1).all():
+            raise InvalidItem(
+                Reason.EMPTY_MASK,
+                f"input {self._length_input!r} has a row of zeros only: mark at least one position",
             )
         return max(length, 1)
 
@@ -122,6 +127,23 @@ def _feed(spec: TensorSpec, request: TensorRequest) -> Array:
                 Reason.NOT_UTF8, f"element {index} of input {spec.name!r} is not UTF-8: {error}"
             ) from error
     return _objects(strings, values.shape)
+
+
+def _failure(error: Exception) -> ServingError:
+    """Return the error of a request that ONNX Runtime failed on, run alone."""
+    # By ONNX Runtime's own words, since it has no types for them: Gather's, and Add's.
+    if "out of data bounds" in str(error):
+        return InvalidItem(
+            Reason.OUT_OF_RANGE,
+            "an input holds a number that the model has no entry for, such as a token id outside "
+            "its vocabulary, or has more positions than the model",
+        )
+    if "Attempting to broadcast an axis" in str(error):
+        return InvalidItem(
+            Reason.WRONG_SHAPE,
+            "the model cannot compute inputs of this length, such as more positions than it has",
+        )
+    return ComputeFailed(Reason.COMPUTE_FAILED, f"the model failed on this request: {error}")
 
 
 def _to_bytes(values: Array) -> Array:

@@ -12,6 +12,7 @@ from tests.contract.oip.requests import MINILM
 from tests.process.oip.graphs import (
     NUMBERS,
     add,
+    add_eight,
     identity,
     mean_of_numbers,
     mean_of_tokens,
@@ -40,6 +41,7 @@ def plain_repository(tmp_path_factory: pytest.TempPathFactory, repository: Path)
     save(folder, "strings", identity({"BYTES": TensorProto.STRING}, ["batch", 2]))
     save(folder, "bfloat16", identity({"BF16": TensorProto.BFLOAT16}, ["batch", 3]))
     save(folder, "masked", mean_of_tokens(masked=True), config=DELAY)
+    save(folder, "eight", add_eight(), config={"warm_up": False})
     save(folder, "unmasked", mean_of_numbers(), config=DELAY)
     save(folder, "held", add(1, ["batch", 3]), config=held_until(17))
     save(folder, "picky", rows_of_seven())

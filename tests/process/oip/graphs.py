@@ -79,6 +79,16 @@ def rows_of_seven() -> onnx.ModelProto:
     )
 
 
+def add_eight() -> onnx.ModelProto:
+    """y = x + a row of eight numbers: fails on longer rows, as BERT beyond its positions."""
+    return graph(
+        [helper.make_node("Add", ["x", "positions"], ["y"])],
+        [("x", TensorProto.FLOAT, ["batch", "length"])],
+        [("y", TensorProto.FLOAT, ["batch", "length"])],
+        {"positions": np.ones((1, 8), dtype=np.float32)},
+    )
+
+
 def mean_of_tokens(
     *, masked: bool, mask: str = "attention_mask", size: int = 100
 ) -> onnx.ModelProto:

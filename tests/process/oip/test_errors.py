@@ -41,9 +41,10 @@ IDS = np.ones((1, 4), dtype=np.int64)
             "masked",
             {"input_ids": IDS * 1000, "attention_mask": IDS},
             {},
-            "INTERNAL",
-            "the model failed on this request",
+            "INVALID_ARGUMENT",
+            "such as a token id outside its vocabulary",
         ),
+        ("eight", {"x": np.ones((1, 9), np.float32)}, {}, "INVALID_ARGUMENT", "of this length"),
         (
             "small",
             {"x": X},
@@ -91,6 +92,16 @@ def test_what_does_not_fit_is_refused(
             f"{MINILM}.text",
             {"input_ids": np.ones((1, 257), np.int64), "attention_mask": np.ones((1, 257), int)},
             "257 positions, the model takes 256",
+        ),
+        (
+            f"{MINILM}.text",
+            {"input_ids": IDS * 30_522, "attention_mask": IDS},
+            "such as a token id outside its vocabulary",
+        ),
+        (
+            f"{MINILM}.text",
+            {"input_ids": IDS.repeat(2, 0), "attention_mask": np.array([[1] * 4, [0] * 4])},
+            "mark at least one position",
         ),
         (
             f"{MINILM}.text",
