@@ -1,1 +1,1 @@
-"""The gRPC surface. The only room that knows protobuf and status codes."""
+"""gRPC services: the only package that knows protobuf and status codes."""

@@ -17,7 +17,7 @@ from vecserve_server.engine.tensors import BYTES, TensorSpec
 
 _log = logging.getLogger(__name__)
 
-# How far a row's outputs may differ between alone and in company, of their
+# How far a row's outputs may differ between alone and in a batch, of their
 # scale: far above rounding, far below what a mask that is ignored does.
 _TOLERANCE = 1e-3
 # Lengths of the two rows that are tried together: one of zeros, as padding is, and
@@ -38,14 +38,14 @@ def check_batching(
     it is seen to change something: a graph may take no blank rows.
     """
     names = tuple(output.name for output in outputs)
-    if spec.pads and not _same_in_company(session, spec, inputs, names, _UNEQUAL):
+    if spec.pads and not _same_in_a_batch(session, spec, inputs, names, _UNEQUAL):
         _log.warning(
             "%s: padding changes its outputs, or cannot be tried: only requests of equal shapes "
             "share batches",
             model,
         )
         spec = dataclasses.replace(spec, pads={}, padded_outputs=frozenset())
-    if spec.batches and _same_in_company(session, spec, inputs, names, _EQUAL) is False:
+    if spec.batches and _same_in_a_batch(session, spec, inputs, names, _EQUAL) is False:
         _log.warning(
             "%s: its outputs depend on the other rows of a batch: every request runs alone", model
         )
@@ -76,7 +76,7 @@ def _blank(tensor: TensorSpec, spec: GraphSpec, length: int, fill: int) -> Array
     return np.full(shape, value, dtype=tensor.datatype.numpy)
 
 
-def _same_in_company(
+def _same_in_a_batch(
     session: Session,
     spec: GraphSpec,
     inputs: Sequence[TensorSpec],

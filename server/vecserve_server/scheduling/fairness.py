@@ -162,7 +162,7 @@ class FairQueue(Generic[P]):
         else:
             del self._waiting_rows[caller]
             del self._cost_s[caller]
-        # Sums of floats drift; an empty house is where they start anew.
+        # Sums of floats drift; they start anew when nothing waits.
         self.total_cost_s += sign * entry.alone_s
         if not self._waiting_rows:
             self.total_cost_s = 0.0

@@ -108,7 +108,7 @@ class LengthIndex(Generic[P]):
 
 @dataclass(slots=True, eq=False)
 class Queue(Generic[P]):
-    """What waits for one graph. `held` are entries that wait for company first.
+    """What waits for one graph. `held` are entries that wait for batch-mates first.
 
     `slots` are those its batches hold now, `running_rows` the rows in them.
     """
@@ -124,7 +124,7 @@ class Queue(Generic[P]):
     _indexes: dict[tuple[Hashable, ...], LengthIndex[P]] = field(default_factory=dict)
 
     def add(self, entry: Entry[P]) -> None:
-        """Let an entry be found by those that look for company."""
+        """Let an entry be found by those that look for batch-mates."""
         indexes = []
         for name in _index_names(entry):
             index = self._indexes.get(name)

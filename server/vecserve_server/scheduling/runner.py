@@ -135,7 +135,7 @@ class Runner:
         self._wake_in_time()
 
     def _wake_in_time(self) -> None:
-        """Come back when a queue that waits for company has waited enough."""
+        """Come back when a queue that waits for batch-mates has waited enough."""
         if self._wake:
             self._wake.cancel()
             self._wake = None

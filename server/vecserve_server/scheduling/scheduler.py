@@ -9,7 +9,7 @@ all of them, so models share the cores instead of oversubscribing them.
 - Fair: see `fairness`. The job whose turn it is leads the next batch.
 - Of one caller's jobs the earliest due goes first: by its deadline, or by its
   age where it has none or a late one, so nothing starves.
-- A job that cannot make its deadline is refused at the door, or dropped before
+- A job that cannot make its deadline is refused when it comes, or dropped before
   it costs compute.
 """
 
@@ -34,7 +34,7 @@ _PATIENCE_S = 1.0
 _LONG_ALL_CORES_S = 0.05
 # All cores must be this much faster than one for a lone batch to take them.
 _MIN_SPEEDUP = 1.15
-# For a crowd to share batches on all cores, rather than have a core each, those
+# For many callers to share batches on all cores, rather than have a core each, those
 # must do this share of what each would do on its own, a job alone must take no
 # longer than this, and what every batch costs must be this share of it.
 _CROWD_SPEEDUP = 0.6
@@ -55,7 +55,7 @@ def use_of_cores(cost: CostModel, cores: int) -> str:
     if cost.speedup(rows=1) >= _CROWD_SPEEDUP * cores:
         return "short batches take all of them, in turn"
     if cost.speedup(rows=1) >= _MIN_SPEEDUP:
-        return "a lone batch takes all of them, a crowd one each"
+        return "a lone batch takes all of them, several at a time one each"
     return "every batch takes one"
 
 
@@ -129,7 +129,7 @@ class Scheduler(Generic[P]):
         queue = entry.queue
         queue.waiting_rows += entry.rows
         queue.anticipation.came(entry.rows, now_s)
-        # One that cannot afford to wait for company does not.
+        # One that cannot afford to wait for batch-mates does not.
         if not queue.limits.delay_s or entry.is_late(now_s + queue.limits.delay_s):
             self._admit(entry)
             return
@@ -242,7 +242,7 @@ class Scheduler(Generic[P]):
     def _takes_all_cores(self, leader: Entry[P], now_s: float) -> bool:
         """Whether the leader's batch takes all cores.
 
-        Short jobs of several callers gain most from company, and those on one
+        Short jobs of several callers gain most from sharing, and those on one
         core each would end at different times and never meet. Long ones gain
         nothing from it, and cores are used best by one each.
         """

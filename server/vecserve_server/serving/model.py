@@ -15,7 +15,7 @@ class ServedModel(Protocol):
 
     `max_batch_size` is the rows a request may have, 0 where the first axis is
     no batch; `optional_inputs` whether a request may leave inputs out;
-    `queue_delay_s` how long it may be held back for company; `instances` how
+    `queue_delay_s` how long it may be held back for batch-mates; `instances` how
     many batches may run at a time; `about` what else there is to say.
     """
 
