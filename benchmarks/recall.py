@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from vecserve import Client
+from vecserve_server.modalities.encoding import Encoding, encode
 
 Vectors = npt.NDArray[np.float32]
 
 NEAREST = 10
-DTYPES = ("float16", "int8", "uint8", "binary")
 
 
 def main() -> None:
@@ -39,34 +39,40 @@ def main() -> None:
     print(f"{options.model}: {len(lines) - options.queries} sentences, {options.queries} queries\n")
     print(f"| vectors | bytes | recall@{NEAREST} |\n|---|---|---|")
     with Client(options.server) as client:
-
-        def embed(**more: object) -> npt.NDArray[np.generic]:
-            return client.embed(  # type: ignore[call-overload,no-any-return]
-                options.model, lines, input_type=options.input_type, **more
-            )
-
-        full = embed()
-        exact = nearest(similarities(full, "float32", options.queries))
-        for dimensions in (full.shape[1], *options.dimensions):
-            cut = {} if dimensions == full.shape[1] else {"dimensions": dimensions}
-            for dtype in ("float32", *DTYPES):
-                vectors = embed(dtype=dtype, force_dimensions=True, **cut)
-                found = nearest(similarities(vectors, dtype, options.queries))
-                size = vectors[0].nbytes
-                print(
-                    f"| {dtype}, {dimensions} | {size} | {recall(exact, found):.4f} |", flush=True
-                )
+        full = client.embed(options.model, lines, input_type=options.input_type)
+    exact = nearest(similarities(full, options.queries))
+    for dimensions in (full.shape[1], *options.dimensions):
+        cut = full[:, :dimensions] / np.linalg.norm(full[:, :dimensions], axis=1, keepdims=True)
+        for encoding in Encoding:
+            size = len(encode(cut[0], encoding)[0])
+            found = nearest(similarities(decoded(cut, encoding), options.queries))
+            name = f"{encoding.value}, {dimensions}"
+            print(f"| {name} | {size} | {recall(exact, found):.4f} |", flush=True)
 
 
-def similarities(vectors: npt.NDArray[np.generic], dtype: str, queries: int) -> Vectors:
-    """Return how near each query is to each other sentence, [queries, sentences]."""
-    if dtype == "binary":
-        bits = np.unpackbits(vectors.view(np.uint8), axis=1).astype(np.float32)
-        numbers = 2 * bits - 1
-    else:
-        numbers = vectors.astype(np.float32) - (128 if dtype == "uint8" else 0)
-    numbers /= np.linalg.norm(numbers, axis=1, keepdims=True)
-    scores: Vectors = numbers[-queries:] @ numbers[:-queries].T
+def decoded(vectors: Vectors, encoding: Encoding) -> Vectors:
+    """Return what a store compares: each vector encoded as the server does it, as numbers again.
+
+    A bit is 1 or -1: cosines of such vectors are in the order of Hamming distances.
+    """
+    rows = []
+    for vector in vectors:
+        data, _ = encode(vector, encoding)
+        match encoding:
+            case Encoding.BINARY:
+                bits = np.unpackbits(np.frombuffer(data, np.uint8)).astype(np.float32)
+                rows.append(2 * bits - 1)
+            case Encoding.UINT8:
+                rows.append(np.frombuffer(data, np.uint8).astype(np.float32) - 128)
+            case _:
+                rows.append(np.frombuffer(data, encoding.value).astype(np.float32))
+    return np.stack(rows)
+
+
+def similarities(vectors: Vectors, queries: int) -> Vectors:
+    """Return the cosine of each query with each other sentence, [queries, sentences]."""
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    scores: Vectors = unit[-queries:] @ unit[:-queries].T
     return scores
 
 
