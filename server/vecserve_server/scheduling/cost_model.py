@@ -13,6 +13,7 @@ take longer than one after the other. So the prediction is corrected by what
 batches of about as many rows, about as long, took in proportion to it.
 """
 
+import math
 from collections import defaultdict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -55,9 +56,20 @@ class CostModel:
 
     def seconds(self, rows: int, positions: int) -> float:
         """Predict a batch of `rows`, padded to `positions` each, on one core."""
-        correction = self._corrections.get((rows.bit_length(), positions.bit_length()), 1.0)
+        correction = self._correction(rows, positions)
         a, b, c, d = self._terms
         return correction * (a + rows * (b + positions * (c + positions * d)))
+
+    def _correction(self, rows: int, positions: int) -> float:
+        """Between those of the nearest numbers of rows: a step would end every batch before it."""
+        place = math.log2(rows) + 0.5
+        below = int(place)
+        length = positions.bit_length()
+        one = self._corrections.get((below, length))
+        other = self._corrections.get((below + 1, length))
+        if one is None or other is None:
+            return one or other or 1.0
+        return one + (place - below) * (other - one)
 
     @property
     def fixed_s(self) -> float:

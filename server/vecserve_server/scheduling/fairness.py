@@ -100,8 +100,10 @@ class FairQueue(Generic[P]):
         """Let an entry, whose priority is set, take part."""
         state = self._priorities[entry.priority]
         if not state.flows:
-            others = [other.virtual_s for other in self._priorities.values() if other.flows]
-            state.virtual_s = max([state.virtual_s, *others])
+            # Where nothing waits at all, the present is where the last work left it.
+            busy = [other for other in self._priorities.values() if other.flows]
+            present = busy or list(self._priorities.values())
+            state.virtual_s = max(state.virtual_s, *(other.virtual_s for other in present))
         flow = state.flows.get(entry.options.caller)
         if flow is None:
             flow = state.flows[entry.options.caller] = _Flow(state.present_s)

@@ -260,6 +260,19 @@ def test_who_pours_in_is_bulk_and_does_not_make_the_lone_one_wait_long() -> None
     assert priorities.count(Priority.BULK) == 100 - BULK_ROWS
 
 
+def test_a_priority_earns_no_credit_while_it_is_idle() -> None:
+    simulation = Simulation(slots=1)
+    for number in range(1000):
+        simulation.submit(caller=f"lone-{number % 7}")
+        simulation.finish(simulation.take_soon())
+    for _ in range(100):
+        simulation.submit(caller="pouring", priority=Priority.BULK)
+    one = simulation.submit(caller="lone")
+    simulation.finish(simulation.take_soon())
+    simulation.finish(simulation.take_soon())
+    assert one in simulation.done
+
+
 def test_bulk_work_is_not_starved() -> None:
     simulation = Simulation(slots=1)
     bulk = simulation.submit(10, caller="patient", priority=Priority.BULK)
@@ -627,3 +640,18 @@ def test_a_prediction_is_corrected_where_long_rows_together_take_longer() -> Non
                 cost.observe(Sample(rows, positions, slower * true_seconds(rows, positions)))
     assert cost.seconds(2, 150) > 2 * cost.seconds(1, 150)
     assert cost.seconds(2, 20) < 2 * cost.seconds(1, 20)
+
+
+def test_a_correction_between_sizes_ends_no_batch() -> None:
+    """Batches of eight and more took half as long again: the eighth row saves still."""
+    simulation = Simulation(slots=1, limits=BatchLimits(max_rows=32, max_positions=3200))
+    cost = simulation.queues[0].cost
+    for _ in range(8):
+        for rows in (1, 2, 4, 6, 8, 12, 16, 24):
+            slower = 1.5 if rows >= 8 else 1.0
+            cost.observe(Sample(rows, 4, slower * true_seconds(rows, 4)))
+    for _ in range(32):
+        simulation.submit(4)
+    batch = simulation.take()
+    assert batch is not None
+    assert batch.rows > 7
