@@ -140,6 +140,7 @@ LAYERS = {
         "graph",
         "families",
         "verify weights",
+        "self_consistency",
         "export",
         "__main__",
     ],
@@ -152,7 +153,7 @@ LAYERS = {
     ],
     "vecserve_export.families": [
         "__init__ ctranslate2_format images melspectrogram pretrained texts",
-        "bert clip resnet whisper",
+        "bert clip resnet sscd whisper",
         "registry",
     ],
     "benchmarks": [

