@@ -153,7 +153,8 @@ LAYERS = {
     ],
     "vecserve_export.families": [
         "__init__ ctranslate2_format images melspectrogram pretrained texts",
-        "bert clip resnet sscd whisper",
+        "bert clip image_encoder sscd whisper",
+        "torchvision_format",
         "registry",
     ],
     "benchmarks": [

@@ -10,6 +10,8 @@ CLIP_MERGES = "bpe_simple_vocab_16e6.txt.gz"
 SSCD_GRAPH = "sscd.onnx"
 
 _APACHE, _MIT = "Apache-2.0", "MIT"
+_SQUARE_224 = {"height": 224, "width": 224}
+_HALF = [0.5, 0.5, 0.5]
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,18 +199,65 @@ def _bert(
 
 def _resnet(layers: int, depths: list[int], *, bottleneck: bool = True) -> KnownModel:
     sizes = [256, 512, 1024, 2048] if bottleneck else [64, 128, 256, 512]
-    return KnownModel(
-        name=f"resnet-{layers}",
-        hub=f"microsoft/resnet-{layers}",
-        family="resnet",
-        modality="image",
-        dimensions=sizes[-1],
-        license=_APACHE,
-        settings={
+    return _image(
+        f"microsoft/resnet-{layers}",
+        _APACHE,
+        sizes[-1],
+        {
+            "model_type": "resnet",
             "depths": depths,
             "hidden_sizes": sizes,
             "layer_type": "bottleneck" if bottleneck else "basic",
         },
+        _processor("ConvNext", size={"shortest_edge": 224}, crop_pct=0.875),
+    )
+
+
+def _image(
+    hub: str,
+    license_: str,
+    dimensions: int,
+    model: dict[str, Any],
+    preprocessor: dict[str, Any],
+) -> KnownModel:
+    return KnownModel(
+        name=hub.partition("/")[2],
+        hub=hub,
+        family=model["model_type"],
+        modality="image",
+        dimensions=dimensions,
+        license=license_,
+        settings={"model": model, "preprocessor": preprocessor},
+    )
+
+
+def _processor(kind: str, **settings: Any) -> dict[str, Any]:
+    """Return a preprocessor_config.json; by default ImageNet's colours, and bicubic."""
+    return {
+        "image_processor_type": f"{kind}ImageProcessor",
+        "do_resize": True,
+        "do_normalize": True,
+        "image_mean": [0.485, 0.456, 0.406],
+        "image_std": [0.229, 0.224, 0.225],
+        "resample": 3,
+        **settings,
+    }
+
+
+def _dinov2(size: str, dimensions: int, layers: int, heads: int) -> KnownModel:
+    return _image(
+        f"facebook/dinov2-{size}",
+        _APACHE,
+        dimensions,
+        {
+            "model_type": "dinov2",
+            "hidden_size": dimensions,
+            "num_hidden_layers": layers,
+            "num_attention_heads": heads,
+            "image_size": 518,
+            "patch_size": 14,
+        },
+        _processor("Bit", size={"shortest_edge": 256}, do_center_crop=True, crop_size=_SQUARE_224),
     )
 
 
@@ -289,6 +338,37 @@ KNOWN_MODELS = (
     _resnet(50, [3, 4, 6, 3]),
     _resnet(101, [3, 4, 23, 3]),
     _resnet(152, [3, 8, 36, 3]),
+    _dinov2("small", 384, 12, 6),
+    _dinov2("base", 768, 12, 12),
+    _dinov2("large", 1024, 24, 16),
+    _image(
+        "google/vit-base-patch16-224-in21k",
+        _APACHE,
+        768,
+        {"model_type": "vit"},
+        _processor("ViT", size=_SQUARE_224, resample=2, image_mean=_HALF, image_std=_HALF),
+    ),
+    _image(
+        "facebook/convnext-tiny-224",
+        _APACHE,
+        768,
+        {"model_type": "convnext"},
+        _processor("ConvNext", size={"shortest_edge": 224}),
+    ),
+    _image(
+        "microsoft/swin-tiny-patch4-window7-224",
+        _APACHE,
+        768,
+        {"model_type": "swin"},
+        _processor("ViT", size=_SQUARE_224),
+    ),
+    _image(
+        "google/siglip-base-patch16-224",
+        _APACHE,
+        768,
+        {"model_type": "siglip_vision_model"},
+        _processor("Siglip", size=_SQUARE_224, image_mean=_HALF, image_std=_HALF),
+    ),
     KnownModel(
         name="sscd-resnet50",
         hub=None,

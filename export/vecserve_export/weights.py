@@ -1,4 +1,4 @@
-"""Sources of weights: a folder, the hub, packages, seeded random numbers."""
+"""Sources of weights: a folder, a file, the hub, packages, seeded random numbers."""
 
 import hashlib
 import shutil
@@ -12,6 +12,7 @@ from vecserve_export import packages
 from vecserve_export.catalog import SSCD_GRAPH
 from vecserve_export.checkpoint import Checkpoint
 from vecserve_export.errors import WeightsUnavailable
+from vecserve_export.families import torchvision_format
 from vecserve_export.families.registry import FAMILIES
 from vecserve_export.request import HUB, PACKAGES, UNTRAINED, Request
 from vecserve_server.repository.manifest import Source, sha256_of
@@ -34,6 +35,8 @@ def obtain(request: Request, scratch: Path) -> Checkpoint:
     WeightsUnavailable, which lists what was tried.
     """
     if request.folder is not None:
+        if request.folder.is_file():
+            return _from_file(request.folder, scratch)
         return _from_folder(request, request.folder)
     tried = []
     for source in request.order:
@@ -53,13 +56,23 @@ def obtain(request: Request, scratch: Path) -> Checkpoint:
 def _from_folder(request: Request, folder: Path) -> Checkpoint:
     if not folder.is_dir():
         raise WeightsUnavailable(
-            f"{folder} is not a folder; --source takes {', '.join(_SOURCES)} or the folder "
-            "of a checkpoint"
+            f"{folder} is not a folder; --source takes {', '.join(_SOURCES)}, the folder of a "
+            "checkpoint, or a file of torchvision's weights"
         )
     return Checkpoint(
         folder=folder,
         source=Source(kind="path", location=str(folder), revision=_weights_sha256(folder)),
         license=_license(request, folder),
+        trained=True,
+    )
+
+
+def _from_file(file: Path, scratch: Path) -> Checkpoint:
+    (scratch / torchvision_format.FILE).symlink_to(file.resolve())
+    return Checkpoint(
+        folder=scratch,
+        source=Source(kind="path", location=str(file), revision=sha256_of(file)),
+        license="unknown",
         trained=True,
     )
 

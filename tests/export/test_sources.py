@@ -21,7 +21,15 @@ RESNET = KnownModel(
     modality="image",
     dimensions=24,
     license="Apache-2.0",
-    settings={"embedding_size": 8, "hidden_sizes": [16, 24], "depths": [1, 2]},
+    settings={
+        "model": {
+            "model_type": "resnet",
+            "embedding_size": 8,
+            "hidden_sizes": [16, 24],
+            "depths": [1, 2],
+        },
+        "preprocessor": {"image_processor_type": "ConvNextImageProcessor", "size": 64},
+    },
 )
 
 

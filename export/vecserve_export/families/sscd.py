@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from vecserve_export import samples
 from vecserve_export.catalog import SSCD_GRAPH
 from vecserve_export.checkpoint import Checkpoint
-from vecserve_export.plan import GraphTowerPlan, Plan
+from vecserve_export.errors import Unsupported
+from vecserve_export.families.images import PixelsToValues, Preprocessing
+from vecserve_export.plan import Case, GraphTowerPlan, Plan, TowerPlan
 from vecserve_server.repository.manifest import ImageInput, Output, Pooling, Tower
 
 DIMENSIONS = 512
@@ -24,6 +27,8 @@ DESCRIPTION = "SSCD, a ResNet-50 that finds copies and edits of a picture, not p
 # batches. Its other way, a shortest edge of 288, gives each picture a shape of its own.
 _EDGE = 320
 _MAX_BATCH_ROWS = 8
+_OUTPUT = "embedding"
+_GEM_POWER, _GEM_MIN = 3.0, 1e-6
 _LICENSE_FILES = ("LICENSE", "SSCD_LICENSE")
 
 
@@ -46,13 +51,7 @@ def plan(checkpoint: Checkpoint) -> Plan:
         dimensions=DIMENSIONS,
         towers=(
             GraphTowerPlan(
-                tower=Tower(
-                    graph=SSCD_GRAPH,
-                    input=image_input("image"),
-                    outputs=(Output(name="embedding", pooling=Pooling.MEAN, normalized=True),),
-                    max_batch_rows=_MAX_BATCH_ROWS,
-                    max_batch_positions=_MAX_BATCH_ROWS,
-                ),
+                tower=_tower(SSCD_GRAPH, image_input("image")),
                 graph=checkpoint.folder / SSCD_GRAPH,
                 precision="int8",
                 feeds={"image": np.stack(rows)},
@@ -60,6 +59,70 @@ def plan(checkpoint: Checkpoint) -> Plan:
         ),
         files=files,
         license_files=tuple(files),
+    )
+
+
+class Descriptor(torch.nn.Module):
+    """Pixels to a unit vector: ResNet, generalized mean (p = 3), a linear layer."""
+
+    def __init__(
+        self,
+        trunk: torch.nn.Module,
+        weight: torch.Tensor,
+        bias: torch.Tensor,
+        preprocessing: Preprocessing,
+    ) -> None:
+        super().__init__()
+        self.values = PixelsToValues(preprocessing)
+        self.trunk = trunk
+        self.weight = torch.nn.Parameter(weight)
+        self.bias = torch.nn.Parameter(bias)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Take uint8 [batch, H, W, 3], return float32 [batch, dimensions]."""
+        return self.of_values(self.values(pixels))
+
+    def of_values(self, values: torch.Tensor) -> torch.Tensor:
+        """Take normalised float32 [batch, 3, H, W]."""
+        features = self.trunk(values).last_hidden_state.flatten(2)
+        pooled = features.clamp(min=_GEM_MIN).pow(_GEM_POWER).mean(2).pow(1 / _GEM_POWER)
+        return torch.nn.functional.normalize(
+            torch.nn.functional.linear(pooled, self.weight, self.bias)
+        )
+
+
+def plan_of(
+    trunk: torch.nn.Module, weight: torch.Tensor, bias: torch.Tensor, preprocessing: Preprocessing
+) -> Plan:
+    """Plan the bundle of a ResNet and SSCD's linear layer, [dimensions, channels]."""
+    module = Descriptor(trunk, weight, bias, preprocessing).eval()
+    photos = samples.photos(_EDGE, _EDGE)
+    cases = []
+    for pixels in (photos[:2], photos[2:]):
+        with torch.inference_mode():
+            expected = module.of_values(preprocessing.reference(pixels)).numpy()
+        cases.append(Case(f"{len(pixels)} photos", {"pixels": pixels}, (expected,)))
+    return Plan(
+        description=DESCRIPTION,
+        dimensions=len(weight),
+        towers=(
+            TowerPlan(
+                tower=_tower("image.onnx", preprocessing.input),
+                module=module,
+                axes={"pixels": {0: "batch"}, _OUTPUT: {0: "batch"}},
+                cases=tuple(cases),
+            ),
+        ),
+    )
+
+
+def _tower(graph: str, image: ImageInput) -> Tower:
+    return Tower(
+        graph=graph,
+        input=image,
+        outputs=(Output(name=_OUTPUT, pooling=Pooling.MEAN, normalized=True),),
+        max_batch_rows=_MAX_BATCH_ROWS,
+        max_batch_positions=_MAX_BATCH_ROWS,
     )
 
 
@@ -76,5 +139,5 @@ def image_input(graph_input: str) -> ImageInput:
 
 
 def write_untrained(config: dict[str, Any], folder: Path) -> None:
-    """Refuse: random weights find no copies."""
-    raise NotImplementedError("SSCD has no untrained form")
+    """Raise Unsupported: random weights find no copies."""
+    raise Unsupported("SSCD has no untrained form")
