@@ -9,7 +9,7 @@ MODELS := resnet-50 all-MiniLM-L6-v2 clip-vit-base-patch32 whisper-base
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: export ## Set up, export four models, serve them, stream text, photos and speech through them
+demo: export ## Set up, export the models, serve them, stream text, photos and speech through them
 	.venv/bin/python examples/python/with_server.py models
 
 serve: export ## Serve models/ on 127.0.0.1:8001 until Ctrl-C
@@ -37,7 +37,7 @@ check: .venv/.dev ## Format, lint, types, protos, stub drift: what must hold bef
 	tools/protos/check-stubs.sh
 	.venv/bin/python -m tools.protos.reference --check
 
-export: .venv/.ready ## Export the four models into models/, skipping those already there
+export: .venv/.ready ## Export the models into models/, skipping those already there
 	.venv/bin/vecserve-export $(MODELS) --untrained --output models
 	.venv/bin/vecserve-export sscd-resnet50 --output models || \
 		echo "going on without sscd-resnet50: all but the search for copies works"

@@ -151,6 +151,7 @@ FILES: dict[str, Callable[[PIL.Image.Image], bytes]] = {
     "palette png, one transparent": lambda p: encoded(p.convert("P"), "PNG", transparency=7),
     "rgb png, one transparent": lambda p: encoded(p, "PNG", transparency=(1, 2, 3)),
     "gray png, one transparent": lambda p: encoded(p.convert("L"), "PNG", transparency=9),
+    "one-bit png, one transparent": lambda p: encoded(p.convert("1"), "PNG", transparency=0),
     "rgba png": lambda p: encoded(_rgba(p), "PNG"),
     "gray and alpha png": lambda p: encoded(_rgba(p).convert("LA"), "PNG"),
     "one-bit png": lambda p: encoded(p.convert("1"), "PNG"),

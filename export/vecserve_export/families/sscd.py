@@ -1,8 +1,8 @@
 """SSCD: image vectors that find copies, near-duplicates and edits of a picture.
 
 A Self-Supervised Descriptor for Image Copy Detection (Pizzi et al., CVPR 2022,
-https://arxiv.org/abs/2202.10261), a ResNet-50. Two pictures of one subject are as
-far apart as any two: it says what is a copy of what, not what is alike. Of
+https://arxiv.org/abs/2202.10261), a ResNet-50. Two pictures of one subject need be no
+nearer than any two: it says what is a copy of what, not what is alike. Of
 `sscd_disc_mixup`, 90 % of the pairs of Meta's DISC whose cosine is over 0.75 are
 copies (its README).
 """
