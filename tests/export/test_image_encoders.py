@@ -167,6 +167,23 @@ def test_pixels_and_vectors_are_those_of_transformers(
     np.testing.assert_allclose(outputs["pooled"], expected, atol=1e-4 * scale)
 
 
+def test_transparency_is_the_processors(encoders: Path, command: Command, repository: Path) -> None:
+    """A GIF's transparent colour and a PNG's alpha, for a processor that converts to RGB."""
+    assert command(encoders / "dinov2").exit_code == 0
+    (tower,) = manifest_of(repository / "dinov2" / "1").towers
+    assert isinstance(tower.input, ImageInput)
+    processor = AutoImageProcessor.from_pretrained(encoders / "dinov2", backend="pil")
+    alpha = picture(301, 217)
+    alpha.putalpha(PIL.Image.linear_gradient("L").resize(alpha.size))
+    keyed = picture(61, 143).convert("P")
+    keyed.info["transparency"] = 7
+    for image in (alpha, keyed):
+        theirs = processor(image, do_rescale=False, do_normalize=False).pixel_values[0]
+        ours = pixels_of(tower.input, image)
+        assert np.array_equal(ours, np.moveaxis(theirs, 0, -1))
+        assert not np.array_equal(ours, pixels_of(tower.input, image.convert("RGB")))
+
+
 def test_a_classifier_without_a_pooler_gives_its_class_token(
     encoders: Path, command: Command, repository: Path, tmp_path: Path
 ) -> None:
