@@ -141,6 +141,7 @@ LAYERS = {
         "graph",
         "families",
         "verify weights",
+        "self_consistency",
         "export",
         "__main__",
     ],
@@ -153,7 +154,8 @@ LAYERS = {
     ],
     "vecserve_export.families": [
         "__init__ ctranslate2_format images melspectrogram pretrained texts",
-        "bert clip resnet whisper",
+        "bert clip image_encoder sscd whisper",
+        "torchvision_format",
         "registry",
     ],
     "benchmarks": [

@@ -69,7 +69,8 @@ def load(workload: Workload, repository: Path, precision: str) -> ModelUnderTest
     folder = repository / name / "1"
     manifest = Manifest.model_validate_json((folder / MANIFEST_FILE).read_bytes())
     plan = _plan(workload.model, manifest.source.kind)
-    (tower,) = [one for one in plan.towers if one.tower.input.kind == workload.kind]
+    traced = [one for one in plan.towers if isinstance(one, TowerPlan)]
+    (tower,) = [one for one in traced if one.tower.input.kind == workload.kind]
     return ModelUnderTest(workload, folder, manifest, tower)
 
 

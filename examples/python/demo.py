@@ -2,11 +2,13 @@
 
     python examples/python/demo.py [HOST:PORT]
 
-The server must have the four models named below. Exits 1 if anything failed.
+The server must have the four models named below. If it has sscd-resnet50 too, an
+edited copy of each photo looks for its original. Exits 1 if anything failed.
 """
 
 import sys
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +31,7 @@ SENTENCES = [
     "Share prices dropped this morning.",
     "The stock market fell today.",
 ]
+COPY_FINDER = "sscd-resnet50"
 CAPTIONS = ["a photo of a dog", "a photo of a car", "a photo of fruit"]
 
 TABLE_WIDTH = 110
@@ -89,6 +92,45 @@ def table_of(model: ModelInfo, results: list[Result], width: int) -> Table:
     return table
 
 
+def edited(photo: Path) -> bytes:
+    """Crop a photo, mirror it and save it as a poor JPEG."""
+    # Installed with the server; the client needs no Pillow.
+    from PIL import Image
+
+    with Image.open(photo) as image:
+        width, height = image.size
+        part = image.convert("RGB").crop((width // 4, height // 5, width, height))
+    file = BytesIO()
+    part.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(file, "JPEG", quality=25)
+    return file.getvalue()
+
+
+def copies_found(client: Client, width: int) -> Table | str:
+    """Look for the original of an edited copy of each photo, or say why not."""
+    if COPY_FINDER not in {model.name for model in client.models()}:
+        return f"No {COPY_FINDER} here, its package could not be fetched: no copies are looked for."
+    photos = sorted((DATA / "photos").glob("*.jpg"))
+    try:
+        copies = [edited(photo) for photo in photos]
+    except ImportError:
+        return f"{COPY_FINDER} is here, but not Pillow to edit photos: no copies are looked for."
+    vectors = client.embed(COPY_FINDER, [*photos, *copies])
+    cosines = vectors[len(photos) :] @ vectors[: len(photos)].T
+    title = f"{COPY_FINDER} finds the photo that a copy was made of"
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    table.width = width
+    for heading in ("cropped, mirrored, JPEG 25", "nearest (cosine)", "next (cosine)"):
+        table.add_column(heading, overflow="fold", ratio=1)
+    for photo, row in zip(photos, cosines, strict=True):
+        first, second = np.argsort(-row)[:2]
+        table.add_row(
+            f"copy of {photo.name}",
+            f"{row[first]:.3f} {photos[first].name}",
+            f"{row[second]:.3f} {photos[second].name}",
+        )
+    return table
+
+
 def main(address: str) -> int:
     """Run the demo against the server at `address`; return the exit code."""
     console = Console()
@@ -99,10 +141,12 @@ def main(address: str) -> int:
         results = list(client.embed_stream("", items()))
         good = [result for result in results if result.error is None]
         models = {name: client.model(name) for name in {result.model for result in good}}
+        copies = copies_found(client, width)
     console.print("One stream, all models. Times are milliseconds in the server.\n")
     for name in dict.fromkeys(result.model for result in good):
         own = [result for result in good if result.model == name]
         console.print(table_of(models[name], own, width))
+    console.print(copies)
     untrained = sorted(name for name, model in models.items() if not model.trained)
     if untrained:
         console.print(

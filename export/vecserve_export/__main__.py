@@ -81,13 +81,16 @@ def vecserve_export(
     """Convert pretrained PyTorch models to verified ONNX bundles for vecserve-server.
 
     MODEL is a name printed by `vecserve-export list`, a hub id (owner/name)
-    of a ResNet, BERT, CLIP or Whisper checkpoint, or a folder that holds one
-    (a folder named like a command is ./list or ./export).
+    of an image encoder's (ResNet, ViT, DINOv2, ConvNeXt, Swin, SigLIP), BERT,
+    CLIP or Whisper checkpoint, or a folder that holds one (a folder named
+    like a command is ./list or ./export).
 
     Weights are downloaded from the Hugging Face hub or, if that cannot be
     reached, from known Python packages, checked against their SHA-256. Each
     graph is compared with PyTorch on real sentences, photos or speech; if
-    they differ, nothing is written. An existing bundle is kept.
+    they differ, nothing is written. An existing bundle is kept. A graph that
+    was published as such (sscd-resnet50) is served byte for byte, compared
+    with itself, and its licence is printed.
 
     [bold]Examples[/bold]
 
@@ -96,6 +99,7 @@ def vecserve_export(
     vecserve-export openai/clip-vit-large-patch14 --output /srv/models
     vecserve-export ./my-finetuned-bert
     vecserve-export resnet-50 --untrained
+    vecserve-export resnet-50 --source resnet50-0676ba61.pth
     vecserve-export all-MiniLM-L6-v2 --precision int8
     """
 
@@ -110,7 +114,8 @@ def export(
         str | None,
         typer.Option(
             metavar=f"{HUB}|{PACKAGES}|{UNTRAINED}|PATH",
-            help="Take the weights from here and nowhere else; PATH is a checkpoint's folder.",
+            help="Take the weights from here and nowhere else; PATH is a checkpoint's folder, or "
+            "a file of torchvision's ResNet or SSCD weights.",
             show_default="hub, then packages",
         ),
     ] = None,
@@ -158,12 +163,15 @@ def export(
 @app.command("list")
 def list_models() -> None:
     """Print the models known by name, one a line, and where their weights come from."""
-    row = "{:<26}{:<13}{:<12}{:<12}{}"
+    row = "{:<32}{:<13}{:<12}{:<12}{}"
     _out.print(row.format("name", "modality", "dimensions", "licence", "weights from"))
     for model in catalog.KNOWN_MODELS:
-        places = [f"hub ({model.hub})"]
+        places = [f"hub ({model.hub})"] if model.hub else []
         if model.packages:
-            places.append(f"packages ({', '.join(model.packages.requirements)})")
+            terms = [*model.packages.requirements]
+            if model.packages.license:
+                terms.append(f"licence {model.packages.license}")
+            places.append(f"packages ({', '.join(terms)})")
         _out.print(
             row.format(
                 model.name, model.modality, model.dimensions, model.license, ", ".join(places)
@@ -197,17 +205,29 @@ def _export(request: Request, output: Path, opset: int, force: bool) -> bool:
             _err.print(f"[red]{escape(request.name)}: failed:[/red] {escape(str(error))}")
             return False
     seconds = time.perf_counter() - started
+    _out.print(f"{_line(manifest, output)}, {_measured(manifest)}, {seconds:.1f} s")
+    for name in manifest.license_files:
+        _out.rule(f"{manifest.name}: {name}")
+        text = (bundle.bundle_folder(output, manifest.name) / name).read_text("utf-8")
+        _out.print(text.rstrip(), markup=False)
+        _out.rule()
+    return True
+
+
+def _measured(manifest: "Manifest") -> str:
+    """Say how far the graph is from its reference."""
     parity = manifest.parity
+    if parity.reference == "itself":
+        return (
+            "served as it was published, not compared with PyTorch; rows alone, together and "
+            f"again differ by {parity.max_abs_error:.1e}"
+        )
     cosine = (
         f"mean cosine {parity.mean_cosine:.5f}"
         if manifest.precision == "int8"
         else f"min cosine {parity.min_cosine:.8f}"
     )
-    _out.print(
-        f"{_line(manifest, output)}, max abs error {parity.max_abs_error:.1e}, "
-        f"{cosine}, {seconds:.1f} s"
-    )
-    return True
+    return f"max abs error {parity.max_abs_error:.1e}, {cosine}"
 
 
 def _line(manifest: "Manifest", output: Path) -> str:

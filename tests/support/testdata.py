@@ -11,6 +11,8 @@ import zipfile
 from functools import cache
 from pathlib import Path
 
+import pytest
+
 from vecserve_server.repository.manifest import sha256_of
 
 _ROOT = Path(__file__).parents[2]
@@ -63,14 +65,33 @@ def perf_analyzer() -> tuple[Path, str]:
     (program,) = _unzipped("tritonclient==2.51.0").rglob("bin/perf_analyzer")
     program.chmod(0o755)
     cuda = _unzipped("nvidia-cuda-runtime-cu12==12.9.79") / "nvidia" / "cuda_runtime" / "lib"
-    base64 = _debian("libb64-0d")
+    base64 = _library_of("libb64-0d")
     return program, f"{cuda}:{base64}"
 
 
+def stamps() -> Path:
+    """Return the folder of Tux Paint's stamps, pictures in folders by what they show; GPL-2.
+
+    161 MB. Skips the test where Debian's packages cannot be had.
+    """
+    try:
+        folder = _debian("tuxpaint-stamps-default")
+    except (AssertionError, OSError) as error:
+        pytest.skip(f"no Debian package tuxpaint-stamps-default: {error}")
+    return folder / "usr" / "share" / "tuxpaint" / "stamps"
+
+
+def _library_of(package: str) -> Path:
+    """Return the folder of a Debian package's libraries."""
+    (library,) = {path.parent for path in _debian(package).rglob("*.so*")}
+    return library
+
+
 def _debian(package: str) -> Path:
-    """Return the folder of a Debian package's libraries, unpacked, not installed."""
+    """Return the folder of a Debian package's files, unpacked, not installed."""
     folder = _CACHE / package
     if not folder.is_dir():
+        _CACHE.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=_CACHE) as scratch:
             done = subprocess.run(
                 ["apt-get", "download", package], cwd=scratch, capture_output=True, text=True
@@ -79,8 +100,7 @@ def _debian(package: str) -> Path:
             (file,) = Path(scratch).glob("*.deb")
             subprocess.run(["dpkg-deb", "--extract", file, f"{scratch}/files"], check=True)
             (Path(scratch) / "files").rename(folder)
-    (library,) = {path.parent for path in folder.rglob("*.so*")}
-    return library
+    return folder
 
 
 @cache

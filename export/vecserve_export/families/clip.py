@@ -15,7 +15,7 @@ from vecserve_export.catalog import CLIP_MERGES
 from vecserve_export.checkpoint import Checkpoint
 from vecserve_export.errors import Unsupported
 from vecserve_export.families import pretrained, texts
-from vecserve_export.families.images import PixelsToValues, Preprocessing, clip_preprocessing
+from vecserve_export.families.images import PixelsToValues, Preprocessing, preprocessing_of
 from vecserve_export.plan import Case, Feeds, Plan, TowerPlan
 from vecserve_server.repository.manifest import Output, Pooling, TextInput, Tower
 
@@ -78,11 +78,7 @@ class ImageTower(torch.nn.Module):
 def plan(checkpoint: Checkpoint) -> Plan:
     """Plan the bundle of a CLIP checkpoint. Raises Unsupported."""
     model = pretrained.load(CLIPModel, checkpoint)
-    settings = checkpoint.json("preprocessor_config.json")
-    kind = settings.get("image_processor_type") or settings.get("feature_extractor_type", "none")
-    if not kind.startswith("CLIP"):
-        raise Unsupported(f"preprocessor_config.json: {kind} is not CLIPImageProcessor")
-    preprocessing = clip_preprocessing(settings)
+    preprocessing = preprocessing_of(checkpoint)
     tokenizer = texts.load_tokenizer(checkpoint)
     max_tokens = model.config.text_config.max_position_embeddings
     pad_id = tokenizer.token_to_id("<|endoftext|>")

@@ -7,18 +7,23 @@ and its entry in FAMILIES.
 from pathlib import Path
 from typing import Any, Protocol
 
+from vecserve_export.catalog import SSCD_GRAPH
 from vecserve_export.checkpoint import Checkpoint
 from vecserve_export.errors import Unsupported
-from vecserve_export.families import bert, clip, resnet, whisper
+from vecserve_export.families import bert, clip, image_encoder, sscd, torchvision_format, whisper
 from vecserve_export.families.ctranslate2_format import MODEL_FILE
 from vecserve_export.plan import Plan
 
 
-class Family(Protocol):
-    """The functions of a family's module."""
+class Planner(Protocol):
+    """The function of a module that reads checkpoints of one form."""
 
     def plan(self, checkpoint: Checkpoint) -> Plan:
         """Read a checkpoint and plan its bundle. Raises Unsupported."""
+
+
+class Family(Planner, Protocol):
+    """The functions of a family's module."""
 
     def write_untrained(self, config: dict[str, Any], folder: Path) -> None:
         """Write a checkpoint with random weights from a catalog entry's settings.
@@ -31,15 +36,20 @@ class Family(Protocol):
 FAMILIES: dict[str, Family] = {
     "bert": bert,
     "clip": clip,
-    "resnet": resnet,
+    **dict.fromkeys(image_encoder.BACKBONES, image_encoder),
+    "sscd": sscd,
     "whisper": whisper,
 }
 
 
-def family_of(checkpoint: Checkpoint) -> Family:
+def family_of(checkpoint: Checkpoint) -> Planner:
     """Return the family of a checkpoint. Raises Unsupported."""
     if (checkpoint.folder / MODEL_FILE).is_file():
         return FAMILIES["whisper"]
+    if (checkpoint.folder / SSCD_GRAPH).is_file():
+        return FAMILIES["sscd"]
+    if (checkpoint.folder / torchvision_format.FILE).is_file():
+        return torchvision_format
     kind = checkpoint.json("config.json").get("model_type")
     if kind not in FAMILIES:
         raise Unsupported(

@@ -1,8 +1,11 @@
 """Image modality: decoded, turned upright, to RGB, resized, cropped.
 
-Every step gives the very bytes that Hugging Face's Pillow processors give for
-an image opened by `transformers.image_utils.load_image`; but 16-bit gray, which
-that clips to white, is scaled.
+The pixels are those of Hugging Face's Pillow processors (transformers 5.23) for a
+file turned upright, as `transformers.image_utils.load_image` does. Processors that
+convert to RGB themselves (`do_convert_rgb`: CLIP, BiT, SigLIP) lay transparent
+pixels on white; for the others (ViT, ConvNeXt) `load_image` has dropped the
+transparency, so that the stored colour stays. 16-bit gray, which both clip to
+white, is scaled.
 """
 
 from dataclasses import dataclass
@@ -25,11 +28,6 @@ from vecserve_server.repository.manifest import ImageInput
 # The decoders that callers can reach.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 _ACCEPTED = "JPEG, PNG, WebP, GIF, BMP or TIFF"
-_FILTERS = {
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-}
 # What turns an image of each EXIF orientation upright (EXIF 2.32, tag 0x0112).
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -54,7 +52,7 @@ class EncodedImage(Content):
 
 
 class ImageModality(Modality[ImageInput, EncodedImage]):
-    """Turns an image file into one row of `pixels`, uint8 [crop_height, crop_width, 3]."""
+    """Turns an image file into one row, uint8 RGB [crop_height, crop_width, 3]."""
 
     fields: ClassVar[Fields] = {"image": EncodedImage}
     accepts = (EncodedImage,)
@@ -80,14 +78,13 @@ class ImageModality(Modality[ImageInput, EncodedImage]):
 
     def blank_row(self, positions: int) -> Row:
         """Return black pixels."""
-        return Row({"pixels": np.zeros(self._shape, dtype=np.uint8)})
+        return self._row(np.zeros(self._shape, dtype=np.uint8))
 
     def probe_rows(self) -> list[Row]:
         """Return noise."""
         random = np.random.default_rng(0)
         return [
-            Row({"pixels": random.integers(0, 256, self._shape, dtype=np.uint8)})
-            for _ in range(_PROBES)
+            self._row(random.integers(0, 256, self._shape, dtype=np.uint8)) for _ in range(_PROBES)
         ]
 
     def prepare(self, content: EncodedImage, *, refuse_truncation: bool) -> Prepared:
@@ -96,8 +93,12 @@ class ImageModality(Modality[ImageInput, EncodedImage]):
         Raises InvalidItem: IMAGE_EMPTY, IMAGE_UNREADABLE, IMAGE_TRUNCATED,
         IMAGE_TOO_LARGE, IMAGE_UNSUPPORTED.
         """
-        image = _to_rgb(_turn_upright(self._decode(content.data)))
-        return Prepared((Row({"pixels": self._resize_and_crop(image)}),))
+        image = _turn_upright(self._decode(content.data))
+        image = _to_rgb(image, on_white=self._spec.transparency == "white")
+        return Prepared((self._row(self._resize_and_crop(image)),))
+
+    def _row(self, pixels: npt.NDArray[np.uint8]) -> Row:
+        return Row({self._spec.graph_input: pixels})
 
     def _decode(self, data: bytes) -> Image.Image:
         if not data:
@@ -135,13 +136,13 @@ class ImageModality(Modality[ImageInput, EncodedImage]):
 
     def _resize_and_crop(self, image: Image.Image) -> npt.NDArray[np.uint8]:
         spec = self._spec
-        width, height = _resized(image.size, spec.resize_shortest_edge)
+        width, height = _resized(image.size, spec)
         # A thin image grows without bound: 1 x 10,000 pixels become 224 x 2,240,000.
         self._check_size(width, height, "is so thin that resizing makes it")
-        image = image.resize((width, height), _FILTERS[spec.resample])
-        # Rounded down, below zero too; what lies outside the image is black.
-        left = (width - spec.crop_width) // 2
-        top = (height - spec.crop_height) // 2
+        image = image.resize((width, height), Image.Resampling[spec.resample.upper()])
+        # What lies outside the image is black.
+        left = _offset(width - spec.crop_width, spec)
+        top = _offset(height - spec.crop_height, spec)
         return np.asarray(image.crop((left, top, left + spec.crop_width, top + spec.crop_height)))
 
 
@@ -162,12 +163,10 @@ def _turn_upright(image: Image.Image) -> Image.Image:
     return image if method is None else image.transpose(method)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """Convert any mode to RGB; transparency is dropped, as `convert` drops it."""
-    if image.mode == "RGB":
+def _to_rgb(image: Image.Image, *, on_white: bool) -> Image.Image:
+    """Convert any mode to RGB, transparent pixels laid on white or as they are stored."""
+    if image.mode == "RGB" and "transparency" not in image.info:
         return image
-    # A transparent colour is no part of the RGB image, and makes convert() warn.
-    image.info.pop("transparency", None)
     if image.mode.startswith("I;16"):
         # convert() clips 16-bit gray at 255, which leaves a white image. The
         # high byte is what Pillow itself keeps of 16-bit colour.
@@ -179,15 +178,30 @@ def _to_rgb(image: Image.Image) -> Image.Image:
             "the image has signed, 32-bit or floating-point samples, whose white is anyone's "
             "guess: convert it to 8 or 16 bits a channel, unsigned",
         )
+    if on_white and ("A" in image.getbands() or "transparency" in image.info):
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+    # A transparent colour is no part of the RGB image, and makes convert() warn.
+    image.info.pop("transparency", None)
     return image.convert("RGB")
 
 
-def _resized(size: tuple[int, int], shortest_edge: int) -> tuple[int, int]:
-    """Return (width, height) with the shorter edge as asked, the longer one rounded down.
+def _resized(size: tuple[int, int], spec: ImageInput) -> tuple[int, int]:
+    """Return (width, height) as asked; of a shortest edge, the longer one is rounded down.
 
-    The rounding is that of transformers' `get_resize_output_image_size`.
+    The rounding is that of transformers' `get_resize_output_image_size` and of
+    torchvision's `Resize`.
     """
+    if spec.resize_height is not None and spec.resize_width is not None:
+        return spec.resize_width, spec.resize_height
+    edge = spec.resize_shortest_edge
+    assert edge is not None  # the manifest has one of the two
     width, height = size
     if width <= height:
-        return shortest_edge, int(shortest_edge * height / width)
-    return int(shortest_edge * width / height), shortest_edge
+        return edge, int(edge * height / width)
+    return int(edge * width / height), edge
+
+
+def _offset(surplus: int, spec: ImageInput) -> int:
+    """Return where a crop starts, `surplus` pixels being cut off or, below 0, added."""
+    return surplus // 2 if spec.crop_rounding == "down" else round(surplus / 2)

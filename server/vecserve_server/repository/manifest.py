@@ -10,7 +10,7 @@ This module needs pydantic only.
 import hashlib
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, model_validator
 
@@ -97,17 +97,44 @@ class TextInput(Input):
 
 
 class ImageInput(Input):
-    """An image: its shortest edge is resized, then its centre is cropped.
+    """An image: resized, then its centre is cropped.
 
-    The graph takes `pixels`, uint8 RGB [batch, crop_height, crop_width, 3], and
-    does the rest (rescale, normalise, layout).
+    It is resized so that its shortest edge is `resize_shortest_edge`, or to exactly
+    `resize_height` x `resize_width`, whatever its proportions were. The graph takes
+    `graph_input`, uint8 RGB [batch, crop_height, crop_width, 3], and does the rest
+    (rescale, normalise, layout).
     """
 
     kind: Literal["image"] = "image"
-    resize_shortest_edge: int = Field(gt=0, description="pixels")
-    resample: Literal["bilinear", "bicubic", "lanczos"] = Field(description="Pillow's filter")
+    resize_shortest_edge: int | None = Field(default=None, gt=0, description="pixels")
+    resize_height: int | None = Field(default=None, gt=0, description="pixels")
+    resize_width: int | None = Field(default=None, gt=0, description="pixels")
+    resample: Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"] = Field(
+        description="Pillow's filter"
+    )
     crop_height: int = Field(gt=0, description="pixels")
     crop_width: int = Field(gt=0, description="pixels")
+    crop_rounding: Literal["down", "half_even"] = Field(
+        default="down",
+        description="of the crop's offset, where an odd number of pixels is cut off: transformers "
+        "rounds it down, torchvision to the even neighbour",
+    )
+    transparency: Literal["drop", "white"] = Field(
+        default="drop",
+        description="transparent pixels keep the colour that is stored, or lie on white",
+    )
+    graph_input: str = Field(default="pixels", description="name of the graph's input")
+
+    @model_validator(mode="after")
+    def _one_size(self) -> Self:
+        exact = (self.resize_height, self.resize_width)
+        if (self.resize_shortest_edge is None) == (exact == (None, None)) or (
+            (self.resize_height is None) != (self.resize_width is None)
+        ):
+            raise ValueError(
+                "an image input has resize_shortest_edge, or resize_height and resize_width"
+            )
+        return self
 
 
 class AudioInput(Input):
@@ -156,7 +183,10 @@ class Source(Record):
 
 
 class Parity(Record):
-    """How far the graph's outputs are from the PyTorch model's.
+    """How far the graph's outputs are from the PyTorch model's, its `reference`.
+
+    A graph that was published without a PyTorch model is compared with `itself`: rows
+    together, alone and once more. Then nothing is known of how it was converted.
 
     Measured by the exporter on `cases` (each a batch size and input), over all
     outputs. Absolute errors are relative to the largest absolute value of the
@@ -165,6 +195,7 @@ class Parity(Record):
     None in older bundles.
     """
 
+    reference: Literal["pytorch", "itself"] = "pytorch"
     max_abs_error: float = Field(ge=0)
     min_cosine: float = Field(description="the worst pooled vector's; in older bundles any's")
     min_position_cosine: float | None = Field(
@@ -189,6 +220,9 @@ class Manifest(Record):
     version: str = Field(pattern=r"^[1-9][0-9]*$")
     description: str
     license: str = Field(description="of the weights; an SPDX identifier where there is one")
+    license_files: tuple[str, ...] = Field(
+        default=(), description="those of `files` that hold a licence's text"
+    )
     trained: bool
     source: Source
     dimensions: int = Field(gt=0)

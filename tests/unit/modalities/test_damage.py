@@ -21,7 +21,13 @@ from vecserve_server.repository.manifest import AudioInput, ImageInput
 
 CASES = 150
 IMAGES = ImageModality(
-    ImageInput(resize_shortest_edge=32, resample="bicubic", crop_height=32, crop_width=32),
+    ImageInput(
+        resize_shortest_edge=32,
+        resample="bicubic",
+        crop_height=32,
+        crop_width=32,
+        transparency="white",
+    ),
     Path(),
     Limits(max_image_pixels=200_000),
 )

@@ -5,10 +5,12 @@ import zlib
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import PIL.Image
 import pytest
+from pydantic import ValidationError
 
 from vecserve_server.errors import InvalidItem
 from vecserve_server.modalities.content import Limits
@@ -53,6 +55,74 @@ def test_an_image_is_one_row_of_pixels(form: str) -> None:
     assert row.feeds["pixels"].flags.c_contiguous
     assert (row.positions, row.span) == (1, None)
     assert (prepared.token_count, prepared.truncated) == (0, False)
+
+
+def test_an_exact_size_and_another_input() -> None:
+    spec = ImageInput(
+        resize_height=20,
+        resize_width=30,
+        resample="box",
+        crop_height=20,
+        crop_width=30,
+        graph_input="image",
+    )
+    image = PIL.Image.fromarray(np.arange(60, dtype=np.uint8).repeat(40).reshape(60, 40)).rotate(90)
+    file = BytesIO()
+    image.convert("RGB").save(file, "PNG")
+    modality = ImageModality(spec, Path(), Limits())
+    (row,) = modality.prepare(EncodedImage(file.getvalue()), refuse_truncation=True).rows
+    assert list(row.feeds) == ["image"]
+    expected = np.asarray(image.convert("RGB").resize((30, 20), PIL.Image.Resampling.BOX))
+    assert np.array_equal(row.feeds["image"], expected)
+    assert list(modality.blank_row(1).feeds) == ["image"]
+    assert [list(probe.feeds) for probe in modality.probe_rows()] == [["image"]] * 2
+
+
+@pytest.mark.parametrize(
+    ("rounding", "surplus", "offset"),
+    # Of 1, 3 and 5 pixels too many: torchvision's CenterCrop says int(round(surplus / 2)).
+    [("down", 1, 0), ("down", 3, 1), ("half_even", 1, 0), ("half_even", 3, 2), ("half_even", 5, 2)],
+)
+def test_where_an_odd_crop_starts(
+    rounding: Literal["down", "half_even"], surplus: int, offset: int
+) -> None:
+    spec = ImageInput(
+        resize_height=8,
+        resize_width=8 + surplus,
+        resample="nearest",
+        crop_height=8,
+        crop_width=8,
+        crop_rounding=rounding,
+    )
+    columns = np.tile(np.arange(8 + surplus, dtype=np.uint8), (8, 1))
+    file = BytesIO()
+    PIL.Image.fromarray(columns).save(file, "PNG")
+    prepared = ImageModality(spec, Path(), Limits()).prepare(
+        EncodedImage(file.getvalue()), refuse_truncation=True
+    )
+    assert prepared.rows[0].feeds["pixels"][0, :, 0].tolist() == list(range(offset, offset + 8))
+
+
+def test_a_manifest_of_before_there_was_a_choice_is_read() -> None:
+    old = '{"kind": "image", "resize_shortest_edge": 256, "resample": "bicubic", '
+    old += '"crop_height": 224, "crop_width": 224}'
+    spec = ImageInput.model_validate_json(old)
+    assert (spec.graph_input, spec.transparency, spec.crop_rounding) == ("pixels", "drop", "down")
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {},
+        {"resize_height": 8},
+        {"resize_width": 8},
+        {"resize_shortest_edge": 8, "resize_width": 8},
+        {"resize_shortest_edge": 8, "resize_height": 8, "resize_width": 8},
+    ],
+)
+def test_an_input_says_one_size(sizes: dict[str, int]) -> None:
+    with pytest.raises(ValidationError, match="resize_shortest_edge, or resize_height and"):
+        ImageInput.model_validate({"resample": "box", "crop_height": 8, "crop_width": 8, **sizes})
 
 
 def test_no_bytes() -> None:
