@@ -104,9 +104,10 @@ LAYERS = {
         "bundle onnx_file",
     ],
     "vecserve_server.modalities": [
-        "__init__ content rows signatures",
-        "audio_decode base finish",
-        "audio image text",
+        "__init__ content resample rows signatures",
+        "audio_decode base finish video_container",
+        "video_decode",
+        "audio image text video",
         "registry",
     ],
     "vecserve_server.models": ["__init__", "registry", "manager"],
@@ -152,7 +153,7 @@ LAYERS = {
     ],
     "vecserve_export.families": [
         "__init__ ctranslate2_format images melspectrogram pretrained texts",
-        "bert clip resnet whisper",
+        "bert clip perceiver resnet whisper",
         "registry",
     ],
     "benchmarks": [

@@ -19,6 +19,7 @@ class Modality(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     MODALITY_TEXT: _ClassVar[Modality]
     MODALITY_IMAGE: _ClassVar[Modality]
     MODALITY_AUDIO: _ClassVar[Modality]
+    MODALITY_VIDEO: _ClassVar[Modality]
 
 class Pooling(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -34,6 +35,7 @@ MODALITY_UNSPECIFIED: Modality
 MODALITY_TEXT: Modality
 MODALITY_IMAGE: Modality
 MODALITY_AUDIO: Modality
+MODALITY_VIDEO: Modality
 POOLING_UNSPECIFIED: Pooling
 POOLING_NONE: Pooling
 POOLING_MEAN: Pooling
@@ -65,18 +67,20 @@ class ModelInfo(_message.Message):
     def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., state: _Optional[_Union[ModelState, str]] = ..., description: _Optional[str] = ..., trained: bool = ..., license: _Optional[str] = ..., source: _Optional[str] = ..., precision: _Optional[str] = ..., dimensions: _Optional[int] = ..., modalities: _Optional[_Iterable[_Union[ModalityInfo, _Mapping]]] = ...) -> None: ...
 
 class ModalityInfo(_message.Message):
-    __slots__ = ("modality", "outputs", "max_tokens", "window_seconds", "max_seconds")
+    __slots__ = ("modality", "outputs", "max_tokens", "window_seconds", "max_seconds", "max_windows")
     MODALITY_FIELD_NUMBER: _ClassVar[int]
     OUTPUTS_FIELD_NUMBER: _ClassVar[int]
     MAX_TOKENS_FIELD_NUMBER: _ClassVar[int]
     WINDOW_SECONDS_FIELD_NUMBER: _ClassVar[int]
     MAX_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    MAX_WINDOWS_FIELD_NUMBER: _ClassVar[int]
     modality: Modality
     outputs: _containers.RepeatedCompositeFieldContainer[OutputInfo]
     max_tokens: int
     window_seconds: float
     max_seconds: float
-    def __init__(self, modality: _Optional[_Union[Modality, str]] = ..., outputs: _Optional[_Iterable[_Union[OutputInfo, _Mapping]]] = ..., max_tokens: _Optional[int] = ..., window_seconds: _Optional[float] = ..., max_seconds: _Optional[float] = ...) -> None: ...
+    max_windows: int
+    def __init__(self, modality: _Optional[_Union[Modality, str]] = ..., outputs: _Optional[_Iterable[_Union[OutputInfo, _Mapping]]] = ..., max_tokens: _Optional[int] = ..., window_seconds: _Optional[float] = ..., max_seconds: _Optional[float] = ..., max_windows: _Optional[int] = ...) -> None: ...
 
 class OutputInfo(_message.Message):
     __slots__ = ("pooling", "normalized")

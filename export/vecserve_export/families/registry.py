@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from vecserve_export.checkpoint import Checkpoint
 from vecserve_export.errors import Unsupported
-from vecserve_export.families import bert, clip, resnet, whisper
+from vecserve_export.families import bert, clip, perceiver, resnet, whisper
 from vecserve_export.families.ctranslate2_format import MODEL_FILE
 from vecserve_export.plan import Plan
 
@@ -31,6 +31,7 @@ class Family(Protocol):
 FAMILIES: dict[str, Family] = {
     "bert": bert,
     "clip": clip,
+    "perceiver": perceiver,
     "resnet": resnet,
     "whisper": whisper,
 }
