@@ -136,9 +136,9 @@ class Client:
         """Embed items, any number, and return one row an item, in the order given.
 
         An item is a str (a text), a pathlib.Path (a file), bytes (an encoded
-        file), an Image, an Audio or a Pcm, a tuple (samples, rate in Hz), or a
+        file), an Image, an Audio, a Video or a Pcm, a tuple (samples, rate in Hz), or a
         PIL image; an Item gives one of these a name for errors. A Path is read
-        as text, image or audio by its suffix. Where neither suffix nor wrapper
+        as text, image, audio or video by its suffix. Where neither suffix nor wrapper
         says what bytes are, they are the one kind of media the model takes.
 
         Options, where None is the model's own way:
@@ -149,7 +149,7 @@ class Client:
         - pooling: how an item's positions become one vector. "none" keeps them
           apart.
         - dtype: "float32", or "float16" for half the bytes.
-        - windows: what becomes of an audio longer than the model's window.
+        - windows: what becomes of an audio or video longer than the model's window.
           "pooled" gives one vector, the mean over all its positions (the
           default); "each" one a window (the default with pooling "none").
         - timeout: seconds for the whole call; None sets no limit.

@@ -24,15 +24,17 @@ class Modality:
     """One kind of input that a model takes."""
 
     name: str
-    """text, image or audio."""
+    """text, image, audio or video."""
     outputs: tuple[Output, ...]
     """What can be asked for; the first is the default."""
     max_tokens: int
     """Text: the most tokens an item may have, special ones included; else 0."""
     window_seconds: float
-    """Audio: the length of a window; longer audio is split. Else 0."""
+    """Audio, video: the length of a window; longer items are split. Else 0."""
     max_seconds: float
-    """Audio: the longest item accepted; else 0."""
+    """Audio, video: the longest item accepted; else 0."""
+    max_windows: int = 0
+    """Video: the most windows taken of an item, at equal distances; else 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ class ModelInfo:
         )
 
     def takes(self, modality: str) -> bool:
-        """Whether the model takes text, image or audio."""
+        """Whether the model takes text, image, audio or video."""
         return any(own.name == modality for own in self.modalities)
 
 
@@ -88,6 +90,7 @@ def _modality(info: model_pb2.ModalityInfo) -> Modality:
         max_tokens=info.max_tokens,
         window_seconds=info.window_seconds,
         max_seconds=info.max_seconds,
+        max_windows=info.max_windows,
     )
 
 
