@@ -143,11 +143,13 @@ class Video:
                 container_options={"codec_whitelist": ",".join(_DECODERS)},
                 metadata_errors="replace",
             ) as container:
-                for stream in container.streams:
-                    # Frames of several threads would take the memory of as many frames.
-                    if stream.type in ("video", "audio"):
-                        stream.codec_context.thread_count = 1
-                        stream.codec_context.options = options
+                for stream in (*container.streams.video, *container.streams.audio):
+                    # None if FFmpeg does not know the codec, whatever PyAV's types say.
+                    context: Any = stream.codec_context
+                    if context is not None:
+                        # Frames of several threads would take the memory of as many frames.
+                        context.thread_count = 1
+                        context.options = options
                 yield container
         except InvalidItem:
             raise
