@@ -26,7 +26,7 @@ from vecserve_export.request import Request
 from vecserve_server.modalities.video import resize_bilinear
 
 MODEL = "multimodal-perceiver"
-SMALLER = {"num_self_attends_per_block": 1, "qk_channels": 64, "v_channels": 64}
+SMALLER = {"num_self_attends_per_block": 1, "qk_channels": 64, "v_channels": 512}
 WINDOWS = 2
 WINDOW_S = Fraction(16, 25)
 Floats = npt.NDArray[np.float32]
@@ -40,8 +40,11 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = PerceiverForMultimodalAutoencoding(PerceiverConfig(**known.settings | SMALLER))
-        # Random weights attend to all inputs alike; thus to some.
+        # As random weights are, they attend to all inputs alike; so to some more than others.
         torch.nn.init.normal_(model.perceiver.embeddings.latents)
+        for module in model.perceiver.encoder.modules():
+            if isinstance(module, torch.nn.Linear):
+                torch.nn.init.normal_(module.weight, std=2 / module.in_features**0.5)
         model.save_pretrained(folder)
     return folder
 
@@ -112,7 +115,5 @@ def test_latents_equal_transformers(client: Client, checkpoint: Path, name: str)
     for vector, latents in zip(served.vectors, expected, strict=True):
         assert vector.values.shape == (784, 512)
         assert np.abs(vector.values - latents).max() <= 1e-4 * np.abs(latents).max()
+    # The test can fail: another window's latents are far off.
     assert np.abs(expected[0] - expected[1]).max() > 1e-2 * np.abs(expected[0]).max()
-    (pooled,) = client.embed(MODEL, [file])
-    mean = np.mean([latents.mean(axis=0) for latents in expected], axis=0)
-    assert np.abs(pooled - mean).max() <= 1e-4 * np.abs(mean).max()

@@ -1,8 +1,10 @@
 """Videos made on the spot, each frame of which says when it is shown.
 
-Frame n has the gray level 2n + 10 (of 255), and after `SOUND_AT_S` there is a sound.
+Frame n has the gray level 2n + 10 (of 255), from 120 on again; after `SOUND_AT_S` there
+is a sound.
 """
 
+import io
 import tempfile
 from collections.abc import Sequence
 from fractions import Fraction
@@ -29,7 +31,7 @@ _VIDEO_OPTIONS = {
 
 def level(frame: int) -> int:
     """Gray level of a frame."""
-    return 2 * frame + 10
+    return 2 * (frame % 120) + 10
 
 
 def gray(frame: int, width: int, height: int) -> npt.NDArray[np.uint8]:
@@ -103,6 +105,29 @@ def _sound(seconds: float) -> npt.NDArray[np.float32]:
     times = np.arange(round(seconds * RATE_HZ)) / RATE_HZ
     tone = 0.5 * np.sin(2 * np.pi * 440 * times) * (times >= SOUND_AT_S)
     return np.stack([tone, np.zeros_like(tone)]).astype(np.float32)
+
+
+def repeated(mkv: bytes, times: int, seconds: float) -> bytes:
+    """A Matroska file of `seconds` played `times` times, not encoded anew."""
+    file = io.BytesIO()
+    with (
+        av.open(file, "w", format="matroska") as out,
+        av.open(io.BytesIO(mkv), "r") as source,
+    ):
+        streams = {one.index: out.add_stream_from_template(one) for one in source.streams}
+        packets: list[Any] = [one for one in source.demux() if one.size]
+        times_of = [(one.pts, one.dts) for one in packets]
+        for turn in range(times):
+            for packet, (pts, dts) in zip(packets, times_of, strict=True):
+                # Muxing takes the packet's contents away, and changes its unit of time.
+                part = av.Packet(bytes(packet))
+                part.stream = streams[packet.stream_index]
+                part.time_base = source.streams[packet.stream_index].time_base
+                shift = round(turn * seconds / part.time_base)
+                part.pts, part.dts = pts + shift, dts + shift
+                part.is_keyframe = packet.is_keyframe
+                out.mux(part)
+    return file.getvalue()
 
 
 def rotated(mp4: bytes, matrix: Sequence[int]) -> bytes:

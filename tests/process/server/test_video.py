@@ -12,7 +12,7 @@ import pytest
 from tritonclient.grpc import InferenceServerClient
 
 from tests.contract.oip.requests import inputs, strings
-from tests.support.clips import SOUND_AT_S, clip, level, quadrants, rotated
+from tests.support.clips import SOUND_AT_S, clip, level, quadrants, repeated, rotated
 from tests.support.server_process import ServerProcess
 from tests.support.testdata import clips
 from tests.support.video_bundle import DIMENSIONS, FRAMES, NAME, write_bundle
@@ -268,6 +268,27 @@ def test_real_clips(client: Client) -> None:
         assert result.vectors[-1].span is not None
         lengths.append(round(result.vectors[-1].span.end_s, 1))
     assert lengths == [30.0, 7.0, 5.0, 5.3]
+
+
+def test_half_an_hour_takes_no_more_memory_than_a_minute(tmp_path: Path) -> None:
+    write_bundle(tmp_path)
+    ten_s = clip(seconds=10, container="matroska", key_every=50)
+    # A tenth of a second between two of them: sound ends a little late.
+    minute, half_an_hour = (repeated(ten_s, times, 10.1) for times in (6, 178))
+    with ServerProcess(tmp_path) as server, Client(server.address) as client:
+
+        def peak_mb() -> float:
+            status = Path(f"/proc/{server.process.pid}/status").read_text()
+            return int(status.split("VmHWM:")[1].split()[0]) / 1000
+
+        assert len(windows_of(client, minute)) == 10
+        before = peak_mb()
+        found = windows_of(client, half_an_hour)
+        more = peak_mb() - before
+    assert [round(start_s) for start_s, _, _ in found][::3] == [0, 599, 1198, 1797]
+    # The message itself is held a few times, of 33 MB. Its frames would be 553 MB, its
+    # sound 345.
+    assert more < 220
 
 
 def test_the_model_says_what_it_takes(client: Client) -> None:
