@@ -105,9 +105,10 @@ LAYERS = {
         "bundle onnx_file",
     ],
     "vecserve_server.modalities": [
-        "__init__ content rows signatures",
-        "audio_decode base encoding finish",
-        "audio image text",
+        "__init__ content resample rows signatures",
+        "audio_decode base encoding finish video_container",
+        "video_decode",
+        "audio image text video",
         "registry",
     ],
     "vecserve_server.models": ["__init__", "registry", "manager"],
@@ -154,7 +155,7 @@ LAYERS = {
     ],
     "vecserve_export.families": [
         "__init__ ctranslate2_format images melspectrogram pretrained texts",
-        "bert clip image_encoder sscd whisper",
+        "bert clip image_encoder perceiver sscd whisper",
         "torchvision_format",
         "registry",
     ],

@@ -1,4 +1,4 @@
-"""Python client of vecserve: text, images and audio in, vectors out.
+"""Python client of vecserve: text, images, audio and video in, vectors out.
 
 from vecserve import Client
 
@@ -6,7 +6,7 @@ with Client("127.0.0.1:8001") as client:
     rows = client.embed("all-MiniLM-L6-v2", ["a text", "another"])
 """
 
-from vecserve._items import Audio, Image, Item, Pcm
+from vecserve._items import Audio, Image, Item, Pcm, Video
 from vecserve._results import Result, Span, Timings, Vector
 from vecserve.aio import AsyncClient
 from vecserve.client import Client
@@ -44,4 +44,5 @@ __all__ = [
     "Timings",
     "VecserveError",
     "Vector",
+    "Video",
 ]

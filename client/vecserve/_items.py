@@ -27,6 +27,7 @@ _ENVELOPE_BYTES = 4096
 # machines that happen to have a mime.types file, so they are spelled out.
 _IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 _AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3"}
+_VIDEO_SUFFIXES = {".mp4", ".m4v", ".mov", ".webm", ".mkv"}
 
 _PNG_MODES = {"1", "L", "LA", "I;16", "P", "RGB", "RGBA"}
 """Pillow modes that a PNG holds without loss; others are converted to RGB."""
@@ -52,6 +53,16 @@ class Audio:
     data: bytes | Path
 
 
+@dataclass(frozen=True, slots=True)
+class Video:
+    """A video file: MP4, MOV, WebM or MKV, with or without sound.
+
+    `data` is its bytes, or the path of the file.
+    """
+
+    data: bytes | Path
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Pcm:
     """A waveform.
@@ -69,7 +80,7 @@ class Item:
     """A thing to embed, with a name or a model of its own.
 
     `content` is what `embed` takes: a str, a Path, bytes, an Image, an Audio, a
-    Pcm, an (array, rate) tuple or a PIL image. `id` names it in results and
+    Pcm, a Video, an (array, rate) tuple or a PIL image. `id` names it in results and
     errors; it need not be unique. `model` and `version` stand in for those of
     the call, so one `embed_stream` can carry several models.
     """
@@ -91,19 +102,21 @@ class UnusableItem(Exception):
 
 
 def modality_of_suffix(path: Path) -> str | None:
-    """Return text, image or audio as the file's name says; None if it says nothing."""
+    """Return text, image, audio or video as the file's name says; None if it says nothing."""
     suffix = path.suffix.lower()
     if suffix in _IMAGE_SUFFIXES:
         return "image"
     if suffix in _AUDIO_SUFFIXES:
         return "audio"
+    if suffix in _VIDEO_SUFFIXES:
+        return "video"
     kind = mimetypes.guess_type(path.name)[0] or ""
     return "text" if kind.startswith("text/") else None
 
 
 def check_many(items: object) -> None:
     """Raise TypeError if `items` is one item where many belong."""
-    if isinstance(items, str | bytes | Path | Item | Image | Audio | Pcm) or not (
+    if isinstance(items, str | bytes | Path | Item | Image | Audio | Video | Pcm) or not (
         hasattr(items, "__iter__") or hasattr(items, "__aiter__")
     ):
         raise TypeError(f"items must be several: put the one {type(items).__name__} in a list")
@@ -158,6 +171,8 @@ def _encode(content: object, model: ModelInfo | None) -> embedding_pb2.Item:
             return embedding_pb2.Item(image=_bytes(data))
         case Audio(data):
             return embedding_pb2.Item(audio=_bytes(data))
+        case Video(data):
+            return embedding_pb2.Item(video=_bytes(data))
         case Pcm():
             return embedding_pb2.Item(pcm=_pcm(content))
         case tuple():
@@ -170,26 +185,28 @@ def _encode(content: object, model: ModelInfo | None) -> embedding_pb2.Item:
         return embedding_pb2.Item(image=_png(content))
     raise TypeError(
         f"cannot embed a {type(content).__name__}: give a str, a pathlib.Path, bytes, "
-        "an Image, an Audio, a Pcm(samples, rate) or a PIL image"
+        "an Image, an Audio, a Video, a Pcm(samples, rate) or a PIL image"
     )
 
 
 _BYTES_OF: dict[str, Callable[[bytes], embedding_pb2.Item]] = {
     "image": lambda data: embedding_pb2.Item(image=data),
     "audio": lambda data: embedding_pb2.Item(audio=data),
+    "video": lambda data: embedding_pb2.Item(video=data),
 }
 
 
 def _media_of(model: ModelInfo | None, content: object) -> str:
-    """Return the one kind of media the model takes, image or audio."""
+    """Return the one kind of media the model takes: image, audio or video."""
     assert model is not None
     media = [name for name in _BYTES_OF if model.takes(name)]
     if len(media) == 1:
         return media[0]
     name = content if isinstance(content, Path) else "bytes"
     if media:
-        raise TypeError(f"{name}: {model.name} takes {' and '.join(media)}: wrap as Image or Audio")
-    raise TypeError(f"{name}: {model.name} takes no images or audio: give its text as a str")
+        wrappers = " or ".join(kind.capitalize() for kind in media)
+        raise TypeError(f"{name}: {model.name} takes {' and '.join(media)}: wrap as {wrappers}")
+    raise TypeError(f"{name}: {model.name} takes no images, audio or video: give its text as a str")
 
 
 def _text(text: str) -> embedding_pb2.Item:

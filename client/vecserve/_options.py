@@ -16,7 +16,7 @@ OutputType = Literal["float32", "float16", "int8", "uint8", "binary"]
 """How the server writes vectors."""
 
 Windows = Literal["each", "pooled"]
-"""What becomes of the windows of a long audio: a vector each, or one for all."""
+"""What becomes of the windows of a long audio or video: a vector each, or one for all."""
 
 
 class EmbedOptions(TypedDict, total=False):

@@ -33,7 +33,7 @@ _DTYPES: dict[int, np.dtype[Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A part of an audio, in seconds from its start."""
+    """A part of an audio or video, in seconds from its start."""
 
     start_s: float
     end_s: float
@@ -41,10 +41,10 @@ class Span:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Vector:
-    """The numbers for one item, or for one window of a long audio.
+    """The numbers for one item, or for one window of a long audio or video.
 
     `values` is [dimensions], or [positions, dimensions] with pooling "none".
-    `span` is the part it stands for; audio only. `scale` is what int8 numbers
+    `span` is the part it stands for; audio and video only. `scale` is what int8 numbers
     are multiplied by, and uint8 ones less 128; 1 for others.
     """
 
@@ -83,11 +83,11 @@ class Result:
     version: str = ""
     """The version of it that answered; empty if none did."""
     vectors: tuple[Vector, ...] = ()
-    """One; several, in order of time, for an audio split in windows; none on error."""
+    """One; several, in order of time, for an audio or video split in windows; none on error."""
     error: ItemFailure | None = None
     """Why there are no vectors; None if there are."""
     token_count: int = 0
-    """Tokens the model read, special ones included; 0 for images and audio."""
+    """Tokens the model read, special ones included; 0 for images, audio and video."""
     truncated: bool = False
     """Whether the item was too long and its end was left out."""
     batch_size: int = 0

@@ -140,9 +140,9 @@ class Client:
         """Embed items, any number, and return one row an item, in the order given.
 
         An item is a str (a text), a pathlib.Path (a file), bytes (an encoded
-        file), an Image, an Audio or a Pcm, a tuple (samples, rate in Hz), or a
+        file), an Image, an Audio, a Video or a Pcm, a tuple (samples, rate in Hz), or a
         PIL image; an Item gives one of these a name for errors. A Path is read
-        as text, image or audio by its suffix. Where neither suffix nor wrapper
+        as text, image, audio or video by its suffix. Where neither suffix nor wrapper
         says what bytes are, they are the one kind of media the model takes.
 
         Options, where None is the model's own way:
@@ -157,7 +157,7 @@ class Client:
           dimensions / 8, packed as sentence-transformers' "ubinary". Cosines of
           int8 vectors need nothing more; for their lengths see `Vector.scale`
           in the results of `embed_stream`.
-        - windows: what becomes of an audio longer than the model's window.
+        - windows: what becomes of an audio or video longer than the model's window.
           "pooled" gives one vector, the mean over all its positions (the
           default); "each" one a window (the default with pooling "none").
         - input_type: what texts are, one of the model's prompts: "query",

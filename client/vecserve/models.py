@@ -24,15 +24,17 @@ class Modality:
     """One kind of input that a model takes."""
 
     name: str
-    """text, image or audio."""
+    """text, image, audio or video."""
     outputs: tuple[Output, ...]
     """What can be asked for; the first is the default."""
     max_tokens: int
     """Text: the most tokens an item may have, special ones included; else 0."""
     window_seconds: float
-    """Audio: the length of a window; longer audio is split. Else 0."""
+    """Audio, video: the length of a window; longer items are split. Else 0."""
     max_seconds: float
-    """Audio: the longest item accepted; else 0."""
+    """Audio, video: the longest item accepted; else 0."""
+    max_windows: int = 0
+    """Video: the most windows taken of an item, at equal distances; else 0."""
     prompts: dict[str, str] = field(default_factory=dict)
     """Text: what goes before a text, by the name that `input_type` takes."""
     default_prompt: str | None = None
@@ -81,7 +83,7 @@ class ModelInfo:
         )
 
     def takes(self, modality: str) -> bool:
-        """Whether the model takes text, image or audio."""
+        """Whether the model takes text, image, audio or video."""
         return any(own.name == modality for own in self.modalities)
 
 
@@ -97,6 +99,7 @@ def _modality(info: model_pb2.ModalityInfo) -> Modality:
         max_seconds=info.max_seconds,
         prompts=dict(info.prompts),
         default_prompt=info.default_prompt or None,
+        max_windows=info.max_windows,
     )
 
 

@@ -324,6 +324,28 @@ def _whisper(
     )
 
 
+# The settings that transformers' conversion of DeepMind's checkpoint writes; the rest
+# are PerceiverConfig's defaults.
+_MULTIMODAL_PERCEIVER = KnownModel(
+    name="multimodal-perceiver",
+    hub="deepmind/multimodal-perceiver",
+    family="perceiver",
+    modality="video",
+    dimensions=512,
+    license=_APACHE,
+    settings={
+        "num_latents": 784,
+        "d_latents": 512,
+        "d_model": 704,
+        "num_blocks": 1,
+        "num_self_attends_per_block": 8,
+        "num_self_attention_heads": 8,
+        "num_cross_attention_heads": 1,
+        "num_labels": 700,
+    },
+)
+
+
 # Sizes are those of each checkpoint's config.json on the hub, licences those
 # its authors state (OpenAI: the repositories openai/CLIP and openai/whisper).
 KNOWN_MODELS = (
@@ -391,6 +413,7 @@ KNOWN_MODELS = (
     _whisper("large-v2", 32, 1280),
     _whisper("large-v3", 32, 1280, mels=128),
     _whisper("large-v3-turbo", 32, 1280, mels=128),
+    _MULTIMODAL_PERCEIVER,
 )
 
 

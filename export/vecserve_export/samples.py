@@ -12,6 +12,8 @@ import numpy.typing as npt
 import soundfile
 from PIL import Image, ImageOps
 
+SPEECH_RATE_HZ = 16_000
+
 _SAMPLES = files("vecserve_export") / "samples"
 
 

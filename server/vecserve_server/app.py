@@ -46,6 +46,8 @@ class App:
             max_text_bytes=config.max_text_kb * 1024,
             max_image_pixels=config.max_image_megapixels * 1_000_000,
             max_audio_s=config.max_audio_s,
+            max_video_s=config.max_video_s,
+            max_video_windows=config.max_video_windows,
         )
         queue_bytes = config.max_queue_mb * 1024 * 1024
         registry = ModelRegistry()

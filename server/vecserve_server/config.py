@@ -105,6 +105,16 @@ class ServerConfig(BaseSettings):
     max_audio_s: float = Field(
         default=_LIMITS.max_audio_s, gt=0, description="longest audio accepted, in seconds"
     )
+    max_video_s: float = Field(
+        default=_LIMITS.max_video_s, gt=0, description="longest video accepted, in seconds"
+    )
+    max_video_windows: int = Field(
+        default=_LIMITS.max_video_windows,
+        ge=1,
+        le=100,
+        description="windows of a video that are embedded, at equal distances from its start to "
+        "its end; one that is shorter is embedded whole",
+    )
     shutdown_grace_s: float = Field(
         default=30, ge=0, description="how long accepted items may take after SIGTERM, in seconds"
     )

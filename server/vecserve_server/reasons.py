@@ -131,6 +131,27 @@ class Reason(StrEnum):
     """
     PCM_INVALID = auto()
     """The samples are no whole number of frames. Check their format and channels."""
+    VIDEO_EMPTY = auto()
+    """The file has no bytes, or no pictures. Send one that has a video stream."""
+    VIDEO_UNREADABLE = auto()
+    """The video is damaged, or of no format that the server reads.
+
+    Send a whole file of a format that the message lists.
+    """
+    VIDEO_TRUNCATED = auto()
+    """The video ends before its structure says. Send all of the file."""
+    VIDEO_TOO_LONG = auto()
+    """The video lasts longer than the server takes. Send it in parts."""
+    VIDEO_TOO_LARGE = auto()
+    """The video has larger frames, or more of them to decode, than the server takes.
+
+    Scale it down, or send it in parts.
+    """
+    VIDEO_UNSUPPORTED = auto()
+    """The video is coded, timed or rotated in a way that the server does not read.
+
+    Convert it as the message says.
+    """
 
     # An item's options.
     POOLING_NOT_OFFERED = auto()

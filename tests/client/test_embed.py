@@ -205,7 +205,7 @@ def test_unknown_models(client: Client) -> None:
         (7, TypeError, "in a list"),
         ([7], TypeError, "cannot embed a int"),
         ([None], TypeError, "cannot embed a NoneType"),
-        ([b"bytes"], TypeError, "takes no images or audio"),
+        ([b"bytes"], TypeError, "takes no images, audio or video"),
         ([(16_000, np.zeros(9))], TypeError, "samples, 16_000"),
         ([Pcm(np.zeros(9, np.int64), 16_000)], TypeError, "not int64"),
         ([Pcm(np.zeros((2, 2, 2)), 16_000)], ValueError, "samples, channels"),

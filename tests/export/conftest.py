@@ -13,6 +13,8 @@ from transformers import (
     BertTokenizer,
     CLIPConfig,
     CLIPModel,
+    PerceiverConfig,
+    PerceiverForMultimodalAutoencoding,
     ResNetConfig,
     ResNetModel,
     WhisperConfig,
@@ -61,12 +63,13 @@ def command(repository: Path) -> Command:
 
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the checkpoints tiny-bert, -clip, -resnet and -whisper."""
+    """A folder with the checkpoints tiny-bert, -clip, -perceiver, -resnet and -whisper."""
     root = tmp_path_factory.mktemp("checkpoints")
     with torch.random.fork_rng():
         torch.manual_seed(7)
         _bert(root / "tiny-bert")
         _clip(root / "tiny-clip")
+        _perceiver(root / "tiny-perceiver")
         _resnet(root / "tiny-resnet")
         _whisper(root / "tiny-whisper")
     return root
@@ -146,6 +149,26 @@ def _clip(folder: Path) -> None:
             }
         )
     )
+
+
+def _perceiver(folder: Path) -> None:
+    """Two frames, which are of 224 x 224 pixels all the same."""
+    PerceiverForMultimodalAutoencoding(
+        PerceiverConfig(
+            num_frames=2,
+            audio_samples_per_frame=320,
+            output_shape=[1, 2, 224, 224],
+            num_latents=8,
+            d_latents=16,
+            qk_channels=16,
+            v_channels=16,
+            num_self_attends_per_block=2,
+            num_self_attention_heads=2,
+            num_cross_attention_heads=1,
+            num_labels=700,
+            output_num_channels=16,
+        )
+    ).save_pretrained(folder)
 
 
 def _resnet(folder: Path) -> None:

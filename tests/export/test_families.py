@@ -17,6 +17,7 @@ from transformers import (
     AutoTokenizer,
     BertModel,
     CLIPModel,
+    PerceiverForMultimodalAutoencoding,
     ResNetModel,
     WhisperFeatureExtractor,
     WhisperModel,
@@ -37,6 +38,7 @@ from vecserve_server.repository.manifest import (
     Pooling,
     TextInput,
     Tower,
+    VideoInput,
     sha256_of,
 )
 
@@ -68,6 +70,7 @@ def checkpoint(request: pytest.FixtureRequest, checkpoints: Path, tmp_path: Path
     [
         ("tiny-bert", 32, ["text.onnx"]),
         ("tiny-clip", 16, ["text.onnx", "image.onnx"]),
+        ("tiny-perceiver", 16, ["video.onnx"]),
         ("tiny-resnet", 24, ["image.onnx"]),
         ("tiny-whisper", 64, ["audio.onnx"]),
     ],
@@ -307,6 +310,46 @@ def test_whisper_equals_transformers(checkpoints: Path, command: Command, reposi
         )
 
 
+def test_perceiver_equals_transformers(
+    checkpoints: Path, command: Command, repository: Path
+) -> None:
+    assert command(checkpoints / "tiny-perceiver").exit_code == 0
+    bundle = repository / "tiny-perceiver" / "1"
+    (tower,) = manifest_of(bundle).towers
+    assert tower.input == VideoInput(
+        frames=2,
+        frame_rate_hz=25,
+        height=224,
+        width=224,
+        sample_rate_hz=48_000,
+        audio_samples=640,
+    )
+    random = np.random.default_rng(0)
+    frames = random.integers(0, 256, (3, 2, 224, 224, 3), dtype=np.uint8)
+    audio = random.uniform(-1, 1, (3, 640)).astype(np.float32)
+    outputs = run_graph(bundle / "video.onnx", {"frames": frames, "audio": audio})
+    folder = checkpoints / "tiny-perceiver"
+    model = PerceiverForMultimodalAutoencoding.from_pretrained(folder).eval()
+    with torch.inference_mode():
+        # With its decoder and its draw of masks, as a user calls it.
+        expected = model.perceiver(
+            inputs={
+                "image": torch.from_numpy((frames / 255.0).transpose(0, 1, 4, 2, 3)).float(),
+                "audio": torch.from_numpy(audio)[:, :, None],
+                "label": torch.zeros(3, 700),
+            },
+            subsampled_output_points={
+                "image": torch.arange(1),
+                "audio": torch.arange(1),
+                "label": None,
+            },
+        ).last_hidden_state.numpy()
+    assert expected.shape == (3, 8, 16)
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(outputs["latents"], expected, atol=1e-4 * scale)
+    np.testing.assert_allclose(outputs["pooled"], expected.mean(1), atol=1e-4 * scale)
+
+
 @pytest.mark.parametrize(
     ("checkpoint", "file", "changes", "said"),
     [
@@ -314,6 +357,13 @@ def test_whisper_equals_transformers(checkpoints: Path, command: Command, reposi
         ("tiny-bert", "sentence_bert_config.json", {"do_lower_case": True}, "do_lower_case"),
         ("tiny-whisper", "preprocessor_config.json", {"dither": 0.1}, "dither"),
         ("tiny-bert", "config.json", {"model_type": "t5"}, "model_type t5"),
+        (
+            "tiny-perceiver",
+            "config.json",
+            {"architectures": ["PerceiverForMaskedLM"]},
+            "PerceiverForMaskedLM",
+        ),
+        ("tiny-perceiver", "config.json", {"image_size": 64}, "image_size 64"),
     ],
     indirect=["checkpoint"],
 )

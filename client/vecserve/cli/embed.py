@@ -85,7 +85,7 @@ def embed(
     server: Server = DEFAULT_ADDRESS,
     timeout: Timeout = None,
 ) -> None:
-    """Embed texts, images and audio: one vector an item, in the order given.
+    """Embed texts, images, audio and video: one vector an item, in the order given.
 
     An item that fails is named on stderr and left out; the others go on. Exits
     0 if all went well, 1 if an item or the server failed, 2 for wrong usage. A

@@ -19,6 +19,7 @@ class Modality(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     MODALITY_TEXT: _ClassVar[Modality]
     MODALITY_IMAGE: _ClassVar[Modality]
     MODALITY_AUDIO: _ClassVar[Modality]
+    MODALITY_VIDEO: _ClassVar[Modality]
 
 class Pooling(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -38,6 +39,7 @@ MODALITY_UNSPECIFIED: Modality
 MODALITY_TEXT: Modality
 MODALITY_IMAGE: Modality
 MODALITY_AUDIO: Modality
+MODALITY_VIDEO: Modality
 POOLING_UNSPECIFIED: Pooling
 POOLING_NONE: Pooling
 POOLING_MEAN: Pooling
@@ -75,7 +77,7 @@ class ModelInfo(_message.Message):
     def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., state: _Optional[_Union[ModelState, str]] = ..., description: _Optional[str] = ..., trained: bool = ..., license: _Optional[str] = ..., source: _Optional[str] = ..., precision: _Optional[str] = ..., dimensions: _Optional[int] = ..., modalities: _Optional[_Iterable[_Union[ModalityInfo, _Mapping]]] = ..., matryoshka_dimensions: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class ModalityInfo(_message.Message):
-    __slots__ = ("modality", "outputs", "max_tokens", "window_seconds", "max_seconds", "prompts", "default_prompt")
+    __slots__ = ("modality", "outputs", "max_tokens", "window_seconds", "max_seconds", "prompts", "default_prompt", "max_windows")
     class PromptsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -90,6 +92,7 @@ class ModalityInfo(_message.Message):
     MAX_SECONDS_FIELD_NUMBER: _ClassVar[int]
     PROMPTS_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_PROMPT_FIELD_NUMBER: _ClassVar[int]
+    MAX_WINDOWS_FIELD_NUMBER: _ClassVar[int]
     modality: Modality
     outputs: _containers.RepeatedCompositeFieldContainer[OutputInfo]
     max_tokens: int
@@ -97,7 +100,8 @@ class ModalityInfo(_message.Message):
     max_seconds: float
     prompts: _containers.ScalarMap[str, str]
     default_prompt: str
-    def __init__(self, modality: _Optional[_Union[Modality, str]] = ..., outputs: _Optional[_Iterable[_Union[OutputInfo, _Mapping]]] = ..., max_tokens: _Optional[int] = ..., window_seconds: _Optional[float] = ..., max_seconds: _Optional[float] = ..., prompts: _Optional[_Mapping[str, str]] = ..., default_prompt: _Optional[str] = ...) -> None: ...
+    max_windows: int
+    def __init__(self, modality: _Optional[_Union[Modality, str]] = ..., outputs: _Optional[_Iterable[_Union[OutputInfo, _Mapping]]] = ..., max_tokens: _Optional[int] = ..., window_seconds: _Optional[float] = ..., max_seconds: _Optional[float] = ..., prompts: _Optional[_Mapping[str, str]] = ..., default_prompt: _Optional[str] = ..., max_windows: _Optional[int] = ...) -> None: ...
 
 class OutputInfo(_message.Message):
     __slots__ = ("pooling", "normalized")

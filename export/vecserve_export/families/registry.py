@@ -10,7 +10,15 @@ from typing import Any, Protocol
 from vecserve_export.catalog import SSCD_GRAPH
 from vecserve_export.checkpoint import Checkpoint
 from vecserve_export.errors import Unsupported
-from vecserve_export.families import bert, clip, image_encoder, sscd, torchvision_format, whisper
+from vecserve_export.families import (
+    bert,
+    clip,
+    image_encoder,
+    perceiver,
+    sscd,
+    torchvision_format,
+    whisper,
+)
 from vecserve_export.families.ctranslate2_format import MODEL_FILE
 from vecserve_export.plan import Plan
 
@@ -37,6 +45,7 @@ FAMILIES: dict[str, Family] = {
     "bert": bert,
     "clip": clip,
     **dict.fromkeys(image_encoder.BACKBONES, image_encoder),
+    "perceiver": perceiver,
     "sscd": sscd,
     "whisper": whisper,
 }

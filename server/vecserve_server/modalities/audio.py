@@ -5,8 +5,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
-import numpy.typing as npt
-import soxr
 
 from vecserve_server.errors import InvalidItem
 from vecserve_server.modalities.audio_decode import (
@@ -18,6 +16,7 @@ from vecserve_server.modalities.audio_decode import (
 )
 from vecserve_server.modalities.base import Fields, Modality
 from vecserve_server.modalities.content import Limits
+from vecserve_server.modalities.resample import Mono, resample
 from vecserve_server.modalities.rows import Prepared, Row, Span
 from vecserve_server.reasons import Reason
 from vecserve_server.repository.manifest import AudioInput
@@ -27,9 +26,6 @@ from vecserve_server.repository.manifest import AudioInput
 _MAX_DECODED_SAMPLES = 1 << 29
 # Full scale is 1.0. Far beyond it the spectrogram's powers overflow float32.
 _MAX_AMPLITUDE = 1e6
-
-Mono = npt.NDArray[np.float32]
-
 
 _PROBES = 2
 # By number in vecserve.v1.SampleFormat.
@@ -111,7 +107,8 @@ class AudioModality(Modality[AudioInput, EncodedAudio | PcmAudio]):
         audio = open_audio(content)
         self._check_length(audio, audio.stated_frames or 0)
         windows = _Windows(self._spec.window_samples)
-        for samples in _resample(self._mono(audio), audio, self._spec.sample_rate_hz):
+        target_hz = self._spec.sample_rate_hz
+        for samples in resample(self._mono(audio), audio.sample_rate_hz, target_hz):
             windows.add(samples)
         return Prepared(tuple(self._rows(windows)))
 
@@ -194,21 +191,3 @@ class _Windows:
             part, samples = np.split(samples, [self._size - offset])
             self.arrays[-1][offset : offset + len(part)] = part
             self.samples += len(part)
-
-
-def _resample(blocks: Iterator[Mono], audio: Audio, rate_hz: int) -> Iterator[Mono]:
-    """Yield the blocks at another rate; at least one sample in all."""
-    if audio.sample_rate_hz == rate_hz:
-        yield from blocks
-        return
-    stream = soxr.ResampleStream(audio.sample_rate_hz, rate_hz, 1, dtype="float32", quality="HQ")
-    made = 0
-    block = np.empty(0, dtype=np.float32)
-    for block in blocks:
-        samples = stream.resample_chunk(block)
-        made += len(samples)
-        yield samples
-    rest = stream.resample_chunk(np.empty(0, dtype=np.float32), last=True)
-    # An input shorter than half a sample of the new rate comes to nothing: let
-    # it be the one sample it is part of. It is far shorter than a block.
-    yield rest if made + len(rest) else block.mean(keepdims=True)

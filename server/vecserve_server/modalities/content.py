@@ -18,9 +18,14 @@ class Limits:
     The defaults are the server's. `max_text_bytes` is of UTF-8: a mebibyte is
     tokenized in about a second. `max_image_pixels` bounds the image as decoded
     and as resized, at 4 bytes a pixel, and is at most Pillow's own limit,
-    178,956,970. `max_audio_s` is of any rate: half an hour takes 115 MB at 16 kHz.
+    178,956,970; the same bound holds for a video's frames. `max_audio_s` is of any
+    rate: half an hour takes 115 MB at 16 kHz. Of a video that lasts longer than
+    `max_video_windows` windows, so many are embedded, at equal distances: ten is how
+    video classifiers are tested on Kinetics, and what the Perceiver takes, 2.5 MB each.
     """
 
     max_text_bytes: int = 1024 * 1024
     max_image_pixels: int = 64_000_000
     max_audio_s: float = 1800
+    max_video_s: float = 1800
+    max_video_windows: int = 10

@@ -9,12 +9,14 @@ from vecserve_server.modalities.base import Modality
 from vecserve_server.modalities.content import Content, Limits
 from vecserve_server.modalities.image import ImageModality
 from vecserve_server.modalities.text import TextModality
-from vecserve_server.repository.manifest import AudioInput, ImageInput, Input, TextInput
+from vecserve_server.modalities.video import VideoModality
+from vecserve_server.repository.manifest import AudioInput, ImageInput, Input, TextInput, VideoInput
 
 MODALITIES: dict[type[Input], type[Modality[Any, Any]]] = {
     TextInput: TextModality,
     ImageInput: ImageModality,
     AudioInput: AudioModality,
+    VideoInput: VideoModality,
 }
 
 

@@ -152,6 +152,25 @@ class AudioInput(Input):
     samples_per_position: int = Field(gt=0)
 
 
+class VideoInput(Input):
+    """Video in windows of a fixed number of frames, each with the sound of its time.
+
+    The graph takes `frames`, uint8 RGB [batch, frames, height, width, 3], the
+    frames shown at `frame_rate_hz` from the window's start: the largest square
+    in the middle of each, resized bilinearly. And `audio`, float32 [batch,
+    audio_samples], the first channel at `sample_rate_hz`, full scale at 1.0,
+    with zeros where there is no sound. A window lasts frames / frame_rate_hz.
+    """
+
+    kind: Literal["video"] = "video"
+    frames: int = Field(gt=0)
+    frame_rate_hz: int = Field(gt=0)
+    height: int = Field(gt=0, description="pixels")
+    width: int = Field(gt=0, description="pixels")
+    sample_rate_hz: int = Field(gt=0)
+    audio_samples: int = Field(gt=0)
+
+
 def _of_its_kind(value: object) -> object:
     """Read an input as the subclass of Input that has its `kind`."""
     if not isinstance(value, dict):

@@ -1,0 +1,182 @@
+"""Perceiver IO video encoder: frames and sound to a fixed number of latent vectors."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from transformers import PerceiverConfig, PerceiverForMultimodalAutoencoding
+
+from vecserve_export import samples
+from vecserve_export.checkpoint import Checkpoint
+from vecserve_export.errors import Unsupported
+from vecserve_export.families import pretrained
+from vecserve_export.plan import Case, Feeds, Plan, TowerPlan
+from vecserve_server.repository.manifest import Output, Pooling, Tower, VideoInput
+
+# A row costs a CPU more than a second and 1.5 GB: a second one only makes the first wait.
+_MAX_BATCH_ROWS = 1
+
+# What the reference takes 16 frames of 1,920 samples to be: 48000 // 25, in DeepMind's
+# perceiver/colabs/video_autoencoding.ipynb, whose preparation of a video this is.
+_FRAME_RATE_HZ = 25
+_SAMPLE_RATE_HZ = 48_000
+# The reference's frames are this wide and high, whatever image_size says: that is
+# of the patches, of 4 x 4 pixels.
+_FRAME_PIXELS = 224
+_PATCH_PIXELS = 4
+_CHANNELS = 3
+
+# Pixels by which the camera moves from frame to frame in the clips that graphs are verified on.
+_PAN_PIXELS = 2
+
+
+class VideoEncoder(torch.nn.Module):
+    """Frames and sound to the encoder's latents, and their mean."""
+
+    def __init__(self, model: PerceiverForMultimodalAutoencoding) -> None:
+        super().__init__()
+        self.perceiver = model.perceiver
+
+    def forward(
+        self, frames: torch.Tensor, audio: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Take uint8 [batch, frames, H, W, 3] and float32 [batch, samples].
+
+        Return [batch, dimensions] and [batch, latents, dimensions].
+        """
+        images, sound = _inputs(frames, audio)
+        batch = images.shape[0]
+        parts = self.perceiver.input_preprocessor
+        rows = {
+            "image": self._padded("image", parts.modalities["image"](images)[0]),
+            "audio": self._padded("audio", parts.modalities["audio"](sound)[0]),
+            # Masked with probability 1: the label never reaches the encoder.
+            "label": parts.mask["label"].expand(batch, 1, -1),
+        }
+        inputs = torch.cat([rows[name] for name in sorted(rows)], dim=1)
+        latents = self.perceiver.encoder(
+            self.perceiver.embeddings(batch_size=batch), inputs=inputs
+        ).last_hidden_state
+        return latents.mean(1), latents
+
+    def _padded(self, name: str, rows: torch.Tensor) -> torch.Tensor:
+        """Append the trained padding, which gives all kinds of input one width.
+
+        PerceiverMultimodalPreprocessor.forward but for its masks, which it draws by
+        torch.bernoulli with probability 0 or 1: a traced Bernoulli node draws otherwise.
+        """
+        padding = self.perceiver.input_preprocessor.padding[name]
+        return torch.cat([rows, padding.expand(rows.shape[0], rows.shape[1], -1)], dim=2)
+
+
+def plan(checkpoint: Checkpoint) -> Plan:
+    """Plan the bundle of a multimodal Perceiver checkpoint. Raises Unsupported."""
+    _check(checkpoint)
+    model = pretrained.load(PerceiverForMultimodalAutoencoding, checkpoint)
+    config = model.config
+    if any(p not in (0, 1) for p in model.perceiver.input_preprocessor.mask_probs.values()):
+        raise Unsupported("the checkpoint's inputs are masked at random")
+    spec = VideoInput(
+        frames=config.num_frames,
+        frame_rate_hz=_FRAME_RATE_HZ,
+        height=_FRAME_PIXELS,
+        width=_FRAME_PIXELS,
+        sample_rate_hz=_SAMPLE_RATE_HZ,
+        audio_samples=config.num_frames * config.audio_samples_per_frame,
+    )
+    clips = _clips(spec)
+    cases = tuple(
+        Case(name, feeds, _reference(model, feeds))
+        for name, feeds in (
+            ("a pan over a photo, with speech", {k: clip[:1] for k, clip in clips.items()}),
+            ("2 pans over photos, one silent", {k: clip[1:] for k, clip in clips.items()}),
+        )
+    )
+    return Plan(
+        description=f"Video encoder, Perceiver IO of {config.num_latents} latents, "
+        "for frames and sound",
+        dimensions=config.d_latents,
+        towers=(
+            TowerPlan(
+                tower=Tower(
+                    graph="video.onnx",
+                    input=spec,
+                    outputs=(
+                        Output(name="pooled", pooling=Pooling.MEAN, normalized=False),
+                        Output(name="latents", pooling=Pooling.NONE, normalized=False),
+                    ),
+                    max_batch_rows=_MAX_BATCH_ROWS,
+                    max_batch_positions=_MAX_BATCH_ROWS,
+                ),
+                module=VideoEncoder(model),
+                axes={name: {0: "batch"} for name in ("frames", "audio", "pooled", "latents")},
+                cases=cases,
+            ),
+        ),
+    )
+
+
+def write_untrained(config: dict[str, Any], folder: Path) -> None:
+    """Write a checkpoint with random weights."""
+    PerceiverForMultimodalAutoencoding(PerceiverConfig(**config)).save_pretrained(folder)
+
+
+def _check(checkpoint: Checkpoint) -> None:
+    """Raise Unsupported unless the checkpoint is of the multimodal autoencoder."""
+    config = checkpoint.json("config.json")
+    wanted = PerceiverForMultimodalAutoencoding.__name__
+    if wanted not in (config.get("architectures") or [wanted]):
+        raise Unsupported(
+            f"config.json: {', '.join(config['architectures'])} is not {wanted}, the only "
+            "Perceiver that is supported"
+        )
+    patches = config.get("image_size", _FRAME_PIXELS // _PATCH_PIXELS)
+    if patches != _FRAME_PIXELS // _PATCH_PIXELS:
+        raise Unsupported(
+            f"config.json: image_size {patches} is not {_FRAME_PIXELS // _PATCH_PIXELS}, "
+            f"a frame's {_FRAME_PIXELS} pixels in patches of {_PATCH_PIXELS}"
+        )
+
+
+def _inputs(frames: torch.Tensor, audio: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what the model takes: float32 [batch, frames, 3, H, W], [batch, samples, 1].
+
+    Pixels are divided by 255 and no more, as in the reference.
+    """
+    return frames.permute(0, 1, 4, 2, 3).to(torch.float32) / 255.0, audio.unsqueeze(2)
+
+
+def _clips(spec: VideoInput) -> Feeds:
+    """Return three clips: the camera moves over a photo while someone speaks, or nobody."""
+    margin = _PAN_PIXELS * (spec.frames - 1)
+    photos = samples.photos(spec.height + margin, spec.width + margin)
+    offsets = [_PAN_PIXELS * frame for frame in range(spec.frames)]
+    frames = np.stack(
+        [
+            np.stack([photo[at : at + spec.height, at : at + spec.width] for at in offsets])
+            for photo in photos
+        ]
+    )
+    audio = np.zeros((len(frames), spec.audio_samples), dtype=np.float32)
+    for row, clip in zip(audio, samples.speech(), strict=False):
+        times = np.arange(spec.audio_samples) / spec.sample_rate_hz
+        row[:] = np.interp(times, np.arange(len(clip)) / samples.SPEECH_RATE_HZ, clip)
+    return {"frames": frames, "audio": audio}
+
+
+def _reference(
+    model: PerceiverForMultimodalAutoencoding, feeds: Feeds
+) -> tuple[npt.NDArray[np.float32], ...]:
+    """Return what transformers' preprocessor and encoder give, pooled in numpy."""
+    images, audio = _inputs(*(torch.from_numpy(array) for array in feeds.values()))
+    label = torch.zeros(len(images), model.config.num_labels)
+    perceiver = model.perceiver
+    # Without its decoder, whose queries would reconstruct the clip.
+    with torch.inference_mode():
+        inputs = perceiver.input_preprocessor({"image": images, "audio": audio, "label": label})[0]
+        latents = perceiver.encoder(
+            perceiver.embeddings(batch_size=len(images)), inputs=inputs
+        ).last_hidden_state.numpy()
+    return latents.mean(1), latents
