@@ -244,6 +244,19 @@ def test_a_setting_that_is_not_supported_is_named(
     assert not repository.exists()
 
 
+def test_the_file_of_several_processors_comes_first(
+    encoders: Path, command: Command, repository: Path, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(encoders / "siglip", tmp_path / "siglip"))
+    ours = {**CHECKPOINTS["siglip"][1], **_COLOURS, "resample": 1}
+    (copy / "processor_config.json").write_text(json.dumps({"image_processor": ours}))
+    assert AutoImageProcessor.from_pretrained(copy, backend="pil").resample == 1
+    assert command(copy).exit_code == 0
+    (tower,) = manifest_of(repository / "siglip" / "1").towers
+    assert isinstance(tower.input, ImageInput)
+    assert tower.input.resample == "lanczos"
+
+
 def test_a_checkpoint_without_a_processor_is_refused(
     encoders: Path, command: Command, tmp_path: Path
 ) -> None:

@@ -12,6 +12,7 @@ from vecserve_export.errors import Unsupported
 from vecserve_server.repository.manifest import ImageInput
 
 _FILE = "preprocessor_config.json"
+_PROCESSORS_FILE = "processor_config.json"
 # PIL.Image.Resampling's numbers, as preprocessor_config.json stores them.
 _FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
 _OPENAI_MEAN, _OPENAI_STD = (
@@ -129,7 +130,8 @@ def preprocessing_of(checkpoint: Checkpoint) -> Preprocessing:
 
     Raises Unsupported, which names the setting, for anything else.
     """
-    config = checkpoint.json(_FILE)
+    # transformers 5 writes a model's several processors into one file.
+    config = checkpoint.json(_PROCESSORS_FILE).get("image_processor") or checkpoint.json(_FILE)
     kind = _kind(config)
     if unknown := sorted(
         key
