@@ -28,16 +28,69 @@ _FRAME_PIXELS = 224
 _PATCH_PIXELS = 4
 _CHANNELS = 3
 
+# Latents that attend to the inputs at a time.
+_LATENTS_AT_A_TIME = 98
+
 # Pixels by which the camera moves from frame to frame in the clips that graphs are verified on.
 _PAN_PIXELS = 2
+
+
+class _AttentionByParts(torch.nn.Module):
+    """Cross-attention of some latents after the others, in the place of PerceiverSelfAttention.
+
+    All at once would hold 784 x 52,097 weights, 163 MB, several times over; a latent's
+    weights do not depend on the other latents.
+    """
+
+    def __init__(self, attention: torch.nn.Module) -> None:
+        super().__init__()
+        self.attention: Any = attention
+
+    def forward(
+        self, hidden_states: torch.Tensor, _: None, inputs: torch.Tensor, *__: object
+    ) -> tuple[torch.Tensor]:
+        """Take [batch, latents, dimensions], [batch, inputs, channels]; return the former."""
+        attention = self.attention
+        inputs = attention.layernorm2(inputs)
+        queries, keys, values = (
+            attention.transpose_for_scores(rows, channels)
+            for rows, channels in (
+                (
+                    attention.query(attention.layernorm1(hidden_states)),
+                    attention.qk_channels_per_head,
+                ),
+                (attention.key(inputs), attention.qk_channels_per_head),
+                (attention.value(inputs), attention.v_channels_per_head),
+            )
+        )
+        queries = queries / attention.qk_channels_per_head**0.5
+        parts = [
+            torch.softmax(part @ keys.transpose(-1, -2), dim=-1) @ values
+            for part in (
+                queries[:, :, at : at + _LATENTS_AT_A_TIME]
+                for at in range(0, int(queries.shape[2]), _LATENTS_AT_A_TIME)
+            )
+        ]
+        return (torch.cat(parts, dim=2).transpose(1, 2).flatten(2),)
 
 
 class VideoEncoder(torch.nn.Module):
     """Frames and sound to the encoder's latents, and their mean."""
 
-    def __init__(self, model: PerceiverForMultimodalAutoencoding) -> None:
+    def __init__(self, model: PerceiverForMultimodalAutoencoding, spec: VideoInput) -> None:
         super().__init__()
         self.perceiver = model.perceiver
+        parts = model.perceiver.input_preprocessor.modalities
+        self.channels = {
+            "image": _CHANNELS * _PATCH_PIXELS**2,
+            "audio": parts["audio"].samples_per_patch,
+        }
+        # As PyTorch computes them, once: a sine of up to 48,000 has no four digits that
+        # another runtime, with other last bits in its argument, would agree to.
+        frames = torch.zeros(1, spec.frames, spec.height, spec.width, _CHANNELS)
+        clip = _inputs(frames, torch.zeros(1, spec.audio_samples))
+        for (name, channels), silence in zip(self.channels.items(), clip, strict=True):
+            self.register_buffer(f"{name}_positions", parts[name](silence)[0][:, :, channels:])
 
     def forward(
         self, frames: torch.Tensor, audio: torch.Tensor
@@ -48,12 +101,11 @@ class VideoEncoder(torch.nn.Module):
         """
         images, sound = _inputs(frames, audio)
         batch = images.shape[0]
-        parts = self.perceiver.input_preprocessor
         rows = {
-            "image": self._padded("image", parts.modalities["image"](images)[0]),
-            "audio": self._padded("audio", parts.modalities["audio"](sound)[0]),
+            "image": self._rows("image", images),
+            "audio": self._rows("audio", sound),
             # Masked with probability 1: the label never reaches the encoder.
-            "label": parts.mask["label"].expand(batch, 1, -1),
+            "label": self.perceiver.input_preprocessor.mask["label"].expand(batch, 1, -1),
         }
         inputs = torch.cat([rows[name] for name in sorted(rows)], dim=1)
         latents = self.perceiver.encoder(
@@ -61,14 +113,17 @@ class VideoEncoder(torch.nn.Module):
         ).last_hidden_state
         return latents.mean(1), latents
 
-    def _padded(self, name: str, rows: torch.Tensor) -> torch.Tensor:
-        """Append the trained padding, which gives all kinds of input one width.
+    def _rows(self, name: str, values: torch.Tensor) -> torch.Tensor:
+        """Return patches, their positions, and the trained padding to the width of all.
 
         PerceiverMultimodalPreprocessor.forward but for its masks, which it draws by
         torch.bernoulli with probability 0 or 1: a traced Bernoulli node draws otherwise.
         """
-        padding = self.perceiver.input_preprocessor.padding[name]
-        return torch.cat([rows, padding.expand(rows.shape[0], rows.shape[1], -1)], dim=2)
+        parts = self.perceiver.input_preprocessor
+        patches = parts.modalities[name](values)[0][:, :, : self.channels[name]]
+        batch, rows, _ = patches.shape
+        positions = getattr(self, f"{name}_positions").expand(batch, -1, -1)
+        return torch.cat([patches, positions, parts.padding[name].expand(batch, rows, -1)], dim=2)
 
 
 def plan(checkpoint: Checkpoint) -> Plan:
@@ -94,6 +149,8 @@ def plan(checkpoint: Checkpoint) -> Plan:
             ("2 pans over photos, one silent", {k: clip[1:] for k, clip in clips.items()}),
         )
     )
+    cross = model.perceiver.encoder.cross_attention.attention
+    cross.self = _AttentionByParts(cross.self)
     return Plan(
         description=f"Video encoder, Perceiver IO of {config.num_latents} latents, "
         "for frames and sound",
@@ -110,7 +167,7 @@ def plan(checkpoint: Checkpoint) -> Plan:
                     max_batch_rows=_MAX_BATCH_ROWS,
                     max_batch_positions=_MAX_BATCH_ROWS,
                 ),
-                module=VideoEncoder(model),
+                module=VideoEncoder(model, spec),
                 axes={name: {0: "batch"} for name in ("frames", "audio", "pooled", "latents")},
                 cases=cases,
             ),
