@@ -20,6 +20,8 @@ from vecserve_export import catalog
 PARAMETERS = {
     "all-MiniLM-L6-v2": 22_713_216 - 147_840,
     "all-MiniLM-L12-v2": 33_360_000 - 147_840,
+    "e5-small-v2": 33_360_000 - 147_840,
+    "gte-base": 109_482_240 - 590_592,
     "bge-base-en-v1.5": 109_482_240 - 590_592,
     "bge-large-en-v1.5": 335_141_888 - 1_049_600,
     "resnet-18": 11_689_512 - 513_000,
@@ -37,7 +39,10 @@ PARAMETERS = {
 def test_settings_give_the_published_size(name: str) -> None:
     known = catalog.find(name)
     assert known is not None
-    settings = {k: v for k, v in known.settings.items() if k not in ("pooling", "max_tokens")}
+    assert known.settings is not None
+    settings = {
+        k: v for k, v in known.settings.items() if k not in ("model_type", "pooling", "max_tokens")
+    }
     with torch.device("meta"):
         match known.family:
             case "bert":
@@ -56,6 +61,7 @@ def test_settings_give_the_published_size(name: str) -> None:
 def test_whisper_settings_give_the_known_encoder(name: str, millions: float) -> None:
     known = catalog.find(f"whisper-{name}")
     assert known is not None
+    assert known.settings is not None
     with torch.device("meta"):
         encoder = WhisperModel(WhisperConfig(**known.settings, decoder_layers=1)).encoder
     assert round(sum(p.numel() for p in encoder.parameters()) / 1e6, 1) == millions

@@ -225,6 +225,7 @@ def test_untrained_clip_has_the_real_tokenizer(
     file = PackagedFile(CLIP_MERGES, (f"merges/{CLIP_MERGES}",), sha256_of(tmp_path / CLIP_MERGES))
     clip = catalog.find("clip-vit-base-patch32")
     assert clip is not None
+    assert clip.settings is not None
     small = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 1}
     small["num_hidden_layers"] = 1
     tiny = dataclasses.replace(

@@ -9,8 +9,10 @@ from typing import Any, Protocol
 
 from vecserve_export.checkpoint import Checkpoint
 from vecserve_export.errors import Unsupported
-from vecserve_export.families import bert, clip, resnet, whisper
+from vecserve_export.families import clip, resnet, text_encoder, whisper
 from vecserve_export.families.ctranslate2_format import MODEL_FILE
+from vecserve_export.families.sentence_modules import MODULES_FILE
+from vecserve_export.families.text_bodies import BODIES
 from vecserve_export.plan import Plan
 
 
@@ -29,7 +31,7 @@ class Family(Protocol):
 
 
 FAMILIES: dict[str, Family] = {
-    "bert": bert,
+    **dict.fromkeys(BODIES, text_encoder),
     "clip": clip,
     "resnet": resnet,
     "whisper": whisper,
@@ -41,9 +43,12 @@ def family_of(checkpoint: Checkpoint) -> Family:
     if (checkpoint.folder / MODEL_FILE).is_file():
         return FAMILIES["whisper"]
     kind = checkpoint.json("config.json").get("model_type")
-    if kind not in FAMILIES:
-        raise Unsupported(
-            f"{checkpoint.source.location}: model_type {kind} in config.json "
-            f"is none of {', '.join(FAMILIES)}"
-        )
-    return FAMILIES[kind]
+    if kind in FAMILIES:
+        return FAMILIES[kind]
+    # The transformer may be in a folder of its own; what is not known is refused there.
+    if (checkpoint.folder / MODULES_FILE).is_file():
+        return text_encoder
+    raise Unsupported(
+        f"{checkpoint.source.location}: model_type {kind} in config.json "
+        f"is none of {', '.join(FAMILIES)}"
+    )

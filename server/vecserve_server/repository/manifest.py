@@ -12,7 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 MANIFEST_FILE = "manifest.json"
 
@@ -24,12 +24,21 @@ class Record(BaseModel):
 
 
 class Pooling(StrEnum):
-    """How the vectors of an item's positions become one."""
+    """How the vectors of an item's positions become one.
+
+    Positions are those that hold input. `weighted_mean` weighs them 1, 2, 3 ...;
+    `mean_sqrt_len` divides their sum by the square root of their number;
+    `concatenated` is several others' vectors in a row.
+    """
 
     NONE = "none"
     MEAN = "mean"
     CLS = "cls"
     LAST = "last"
+    MAX = "max"
+    WEIGHTED_MEAN = "weighted_mean"
+    MEAN_SQRT_LEN = "mean_sqrt_len"
+    CONCATENATED = "concatenated"
 
 
 class Output(Record):
@@ -40,7 +49,7 @@ class Output(Record):
     """
 
     name: str
-    pooling: Pooling
+    pooling: Pooling = Field(description="dense layers may follow it inside the graph")
     normalized: bool = Field(description="unit L2 length, made so inside the graph")
 
 
@@ -55,6 +64,20 @@ class TextInput(Record):
     tokenizer: str = Field(description="file name inside the bundle")
     max_tokens: int = Field(gt=0, description="special tokens included")
     pad_id: int = Field(ge=0)
+    prompts: dict[str, str] = Field(
+        default_factory=dict,
+        description="texts to put before an item's, by name (query, passage ...); an empty one "
+        "leaves it as it is",
+    )
+    default_prompt: str | None = Field(
+        default=None, description="name of the prompt of a request that names none"
+    )
+
+    @model_validator(mode="after")
+    def _default_is_a_prompt(self) -> "TextInput":
+        if self.default_prompt is not None and self.default_prompt not in self.prompts:
+            raise ValueError(f"default_prompt {self.default_prompt!r} is none of {self.prompts}")
+        return self
 
 
 class ImageInput(Record):
