@@ -36,22 +36,21 @@ class TokenPooling(torch.nn.Module):
         return pooled[0] if len(pooled) == 1 else torch.cat(pooled, dim=-1)
 
     def _pool(self, pooling: Pooling, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        match pooling:
-            case Pooling.CLS:
-                return tokens[:, 0]
-            case Pooling.LAST:
-                last = (mask.sum(1) - 1)[:, None, None].expand(-1, 1, tokens.shape[-1])
-                return torch.gather(tokens, 1, last)[:, 0]
-            case Pooling.MAX:
-                hidden = (1.0 - mask.unsqueeze(-1).float()) * MASKED
-                return (tokens + hidden).max(1).values
+        if pooling is Pooling.CLS:
+            return tokens[:, 0]
         weights = mask.unsqueeze(-1).float()
+        if pooling is Pooling.MAX:
+            return (tokens + (1.0 - weights) * MASKED).max(1).values
+        # From 1: [sequence, 1].
+        order = torch.arange(1, mask.shape[1] + 1)[:, None]
+        if pooling is Pooling.LAST:
+            last = order[None] == mask.sum(1)[:, None, None]
+            return (tokens * last.float()).sum(1)
         if pooling is Pooling.WEIGHTED_MEAN:
-            weights = weights * torch.arange(1, mask.shape[1] + 1).float()[:, None]
+            weights = weights * order.float()
         total = (tokens * weights).sum(1)
-        if pooling is Pooling.MEAN_SQRT_LEN:
-            return total / weights.sum(1).sqrt()
-        return total / weights.sum(1)
+        count = weights.sum(1)
+        return total / (count.sqrt() if pooling is Pooling.MEAN_SQRT_LEN else count)
 
 
 class Dense(torch.nn.Module):
