@@ -4,7 +4,7 @@ PIP := .venv/bin/pip install --quiet --disable-pip-version-check --constraint co
 MODELS := resnet-50 all-MiniLM-L6-v2 clip-vit-base-patch32 whisper-base
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo serve test unit check format proto proto-release export bench bench-gpu mlperf clean
+.PHONY: help setup setup-dev demo serve test test-long unit check format proto proto-release export bench bench-gpu mlperf clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,6 +17,9 @@ serve: export ## Serve models/ on 127.0.0.1:8001 until Ctrl-C
 
 test: export .venv/.dev ## Run all tests
 	.venv/bin/pytest
+
+test-long: .venv/.dev ## Run the tests that need more trained weights (MPNet, 404 MB) and minutes
+	.venv/bin/pytest -m long
 
 unit: .venv/.dev ## Run the tests that need no models and no server
 	.venv/bin/pytest tests/unit tests/test_boundaries.py tests/client/test_import.py tests/export/test_catalog.py \
