@@ -70,7 +70,7 @@ class ModernBertBody(torch.nn.Module):
         return hidden
 
 
-class RelativePositionTable(torch.nn.Module):
+class RelativePositionTable:
     """MPNet's attention bias by relative position, looked up.
 
     The model computes it with a logarithm that is cut to an integer, where
@@ -79,16 +79,14 @@ class RelativePositionTable(torch.nn.Module):
     """
 
     def __init__(self, encoder: Any, max_tokens: int) -> None:
-        super().__init__()
         with torch.no_grad():
             # [heads, query, key]
             bias = encoder.compute_position_bias(torch.zeros(1, max_tokens, 1))[0]
         # From the key max_tokens - 1 before the query to the one as far after it.
-        table = torch.cat([bias[:, -1], bias[:, 0, 1:]], dim=-1)
-        self.table = torch.nn.Buffer(table)
+        self.table = torch.cat([bias[:, -1], bias[:, 0, 1:]], dim=-1)
         self.middle = max_tokens - 1
 
-    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+    def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
         """Take [batch, sequence, width], return [1, heads, sequence, sequence]."""
         sequence = torch.arange(hidden.shape[1])
         return self.table[:, sequence[None, :] - sequence[:, None] + self.middle][None]
