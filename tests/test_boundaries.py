@@ -154,8 +154,9 @@ LAYERS = {
         "int8",
     ],
     "vecserve_export.families": [
-        "__init__ ctranslate2_format images melspectrogram pretrained texts",
-        "bert clip image_encoder perceiver sscd whisper",
+        "__init__ ctranslate2_format images melspectrogram pretrained sentence_modules texts",
+        "sentence_head text_bodies",
+        "clip image_encoder perceiver sscd text_encoder whisper",
         "torchvision_format",
         "registry",
     ],

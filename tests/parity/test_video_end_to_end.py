@@ -39,7 +39,9 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("checkpoints") / MODEL
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = PerceiverForMultimodalAutoencoding(PerceiverConfig(**(known.settings or {}) | SMALLER))
+        model = PerceiverForMultimodalAutoencoding(
+            PerceiverConfig(**(known.settings or {}) | SMALLER)
+        )
         # As random weights are, they attend to all inputs alike; so to some more than others.
         torch.nn.init.normal_(model.perceiver.embeddings.latents)
         for module in model.perceiver.encoder.modules():

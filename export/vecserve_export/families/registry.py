@@ -11,15 +11,17 @@ from vecserve_export.catalog import SSCD_GRAPH
 from vecserve_export.checkpoint import Checkpoint
 from vecserve_export.errors import Unsupported
 from vecserve_export.families import (
-    bert,
     clip,
     image_encoder,
     perceiver,
     sscd,
+    text_encoder,
     torchvision_format,
     whisper,
 )
 from vecserve_export.families.ctranslate2_format import MODEL_FILE
+from vecserve_export.families.sentence_modules import MODULES_FILE
+from vecserve_export.families.text_bodies import BODIES
 from vecserve_export.plan import Plan
 
 
@@ -42,7 +44,7 @@ class Family(Planner, Protocol):
 
 
 FAMILIES: dict[str, Family] = {
-    "bert": bert,
+    **dict.fromkeys(BODIES, text_encoder),
     "clip": clip,
     **dict.fromkeys(image_encoder.BACKBONES, image_encoder),
     "perceiver": perceiver,
@@ -60,9 +62,12 @@ def family_of(checkpoint: Checkpoint) -> Planner:
     if (checkpoint.folder / torchvision_format.FILE).is_file():
         return torchvision_format
     kind = checkpoint.json("config.json").get("model_type")
-    if kind not in FAMILIES:
-        raise Unsupported(
-            f"{checkpoint.source.location}: model_type {kind} in config.json "
-            f"is none of {', '.join(FAMILIES)}"
-        )
-    return FAMILIES[kind]
+    if kind in FAMILIES:
+        return FAMILIES[kind]
+    # The transformer may be in a folder of its own; what is not known is refused there.
+    if (checkpoint.folder / MODULES_FILE).is_file():
+        return text_encoder
+    raise Unsupported(
+        f"{checkpoint.source.location}: model_type {kind} in config.json "
+        f"is none of {', '.join(FAMILIES)}"
+    )
