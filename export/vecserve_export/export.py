@@ -42,6 +42,11 @@ def export(
         report("running PyTorch")
         plan = family_of(checkpoint).plan(checkpoint)
         precision = request.precision
+        if too_long := [n for n in request.matryoshka_dimensions if n >= plan.dimensions]:
+            raise Unsupported(
+                f"--matryoshka {too_long[0]}: {request.name} has vectors of {plan.dimensions} "
+                "numbers, which can be cut to fewer only"
+            )
         with bundle.staging(repository, request.name) as staged:
             parities = []
             for tower in plan.towers:
@@ -68,6 +73,7 @@ def export(
                 trained=checkpoint.trained,
                 source=checkpoint.source,
                 dimensions=plan.dimensions,
+                matryoshka_dimensions=request.matryoshka_dimensions,
                 precision=precision,
                 opset=opset,
                 towers=tuple(tower.tower for tower in plan.towers),

@@ -25,7 +25,8 @@ class Request:
     untrained, a folder, or None for the usual order. `allow_untrained` adds
     random weights as the last resort of that order. `cache` is where files
     out of packages are kept. An fp16 or int8 bundle is a model of its own, so that
-    it can be served beside fp32's.
+    it can be served beside fp32's. `matryoshka` are the numbers that vectors may be
+    cut to, where the catalog's entry does not say.
     """
 
     model: str
@@ -33,6 +34,7 @@ class Request:
     allow_untrained: bool
     cache: Path
     precision: Precision = "fp32"
+    matryoshka: tuple[int, ...] = ()
 
     @property
     def known(self) -> KnownModel | None:
@@ -44,6 +46,12 @@ class Request:
         """The bundle's name: the last part of the model's, and the precision unless fp32."""
         model = self.known.name if self.known else Path(self.model).resolve().name
         return model if self.precision == "fp32" else f"{model}-{self.precision}"
+
+    @property
+    def matryoshka_dimensions(self) -> tuple[int, ...]:
+        """How many of a vector's numbers may be kept, as the model was trained; else empty."""
+        known = self.known.matryoshka if self.known else ()
+        return tuple(sorted(set(self.matryoshka or known)))
 
     @property
     def folder(self) -> Path | None:

@@ -43,7 +43,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Client, Pat
     repository = tmp_path_factory.mktemp("models")
     names = ("tiny-e5", "tiny-bge", "tiny-modernbert", "tiny-mpnet")
     for name in names:
-        export(folders / name, repository)
+        cut = ("--matryoshka", str(WIDTH // 2)) if name == "tiny-e5" else ()
+        export(folders / name, repository, *cut)
     with ServerProcess(repository) as server:
         yield Client(server.address), folders
         log = server.log
@@ -66,8 +67,18 @@ def test_prompted_vectors_equal_sentence_transformers(
     client, folders = tiny
     texts = varied_sentences()[::4]
     model = SentenceTransformer(str(folders / "tiny-e5"), device="cpu")
-    served = client.embed("tiny-e5", [PROMPTS[prompt] + text for text in texts])
+    served = client.embed("tiny-e5", texts, input_type=prompt)
     np.testing.assert_allclose(served, model.encode(texts, prompt_name=prompt), rtol=0, atol=1e-5)
+
+
+def test_cut_vectors_equal_sentence_transformers(tiny: tuple[Client, Path]) -> None:
+    client, folders = tiny
+    texts = varied_sentences()[::4]
+    model = SentenceTransformer(str(folders / "tiny-e5"), device="cpu", truncate_dim=WIDTH // 2)
+    expected = model.encode(texts, prompt_name="query", normalize_embeddings=True)
+    served = client.embed("tiny-e5", texts, input_type="query", dimensions=WIDTH // 2)
+    np.testing.assert_allclose(served, expected, rtol=0, atol=1e-5)
+    assert client.model("tiny-e5").matryoshka_dimensions == (WIDTH // 2,)
 
 
 @pytest.fixture(scope="module")
