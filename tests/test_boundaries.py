@@ -298,7 +298,7 @@ def test_no_import_across_a_boundary(folder: str) -> None:
     ("module", "unwanted"),
     [
         ("vecserve", ["onnxruntime", "torch", "typer", "rich", "PIL"]),
-        ("vecserve_server.app", ["torch", "transformers", "onnx"]),
+        ("vecserve_server.app", ["torch", "transformers", "onnx", "av"]),
     ],
 )
 def test_what_an_import_brings_along(module: str, unwanted: list[str]) -> None:
