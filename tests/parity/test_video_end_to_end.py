@@ -106,7 +106,9 @@ def latents_of(model: PerceiverForMultimodalAutoencoding, pixels: Floats, sound:
     return np.asarray(latents[0].numpy())
 
 
-@pytest.mark.parametrize("name", ["world.mp4", "bigbuckbunny.mp4"])
+@pytest.mark.parametrize(
+    "name", ["world.mp4", pytest.param("bigbuckbunny.mp4", marks=pytest.mark.long)]
+)
 def test_latents_equal_transformers(client: Client, checkpoint: Path, name: str) -> None:
     (file,) = (path for path in clips() if path.name == name)
     model = PerceiverForMultimodalAutoencoding.from_pretrained(checkpoint).eval()
