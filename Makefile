@@ -75,7 +75,7 @@ setup-dev: .venv/.dev ## Add what tests and checks need
 	touch $@
 
 .venv/.dev: .venv/.ready
-	$(PIP) --editable '.[server,cpu,export,parquet,bench,dev]'
+	$(PIP) --editable '.[server,cpu,export,parquet,milvus,bench,dev]'
 	touch $@
 
 clean: ## Remove everything make created
