@@ -33,6 +33,12 @@ _PAGE_ROWS = 4000
 """Rows a query returns at once; a server gives 16,384 at most."""
 _SEARCH_EF = 256
 """Candidates that a graph index keeps during a search: at 64, recall is lost."""
+_GRPC_OPTIONS = {
+    "grpc.keepalive_time_ms": 300_000,
+    "grpc.keepalive_permit_without_calls": False,
+}
+"""pymilvus pings every 10 seconds; a server with gRPC's defaults, such as Milvus Lite's,
+takes one in 5 minutes and ends the connection of a client that sends more."""
 _NAME = "milvus"
 
 
@@ -53,12 +59,15 @@ class MilvusStore:
         logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
         self._pymilvus = pymilvus
         self._place = f"collection {collection} of {uri}"
+        self._uri = uri
         self._name = collection
         self._local = local
         self._written = False
         hint = ": another process may have it open" if local else ""
         with self._reporting(f"cannot open {uri}{hint}"):
-            self._client = pymilvus.MilvusClient(uri, token=token or "")
+            self._client = pymilvus.MilvusClient(
+                uri, token=token or "", dedicated=True, grpc_options=_GRPC_OPTIONS
+            )
         self._embedding = self._read_embedding()
 
     @property
@@ -129,6 +138,11 @@ class MilvusStore:
                         self._client.load_collection(self._name)
         finally:
             self._client.close()
+            if self._local:
+                from milvus_lite.server_manager import server_manager_instance
+
+                # Else the database would stay locked until this process ends.
+                server_manager_instance.release_server(self._uri)
 
     def _create(self, embedding: Embedding) -> None:
         kinds = self._pymilvus.DataType
