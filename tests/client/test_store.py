@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -236,7 +237,9 @@ def test_killed_at_any_moment_and_resumed(
     if vecserve.into.startswith("http"):
         pytest.skip("the client is killed, not the server: the Lite file's test covers it")
     lines = "\n".join(sentences(KILL_ITEMS)).encode()
+    started = time.monotonic()
     vecserve("index", "-", "-m", TEXT, stdin=lines.decode())
+    duration_s = time.monotonic() - started
     whole = vecserve.known()
     assert len(whole) == KILL_ITEMS
     moments = random.Random(0)
@@ -255,7 +258,7 @@ def test_killed_at_any_moment_and_resumed(
             process.stdin.write(lines)
             process.stdin.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(moments.uniform(0.5, 8.0))
+            process.wait(moments.uniform(0, duration_s))
         process.send_signal(signal.SIGKILL)
         process.wait()
         vecserve("index", "-", "-m", TEXT, stdin=lines.decode())
