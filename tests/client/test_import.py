@@ -23,6 +23,7 @@ def test_the_client_is_light() -> None:
 
 def test_the_command_is_light_too() -> None:
     loaded = modules_after("import vecserve.cli")
+    assert not loaded & {"PIL", "pymilvus", "pandas"}
     assert not loaded & {"onnxruntime", "torch", "vecserve_server", "vecserve_export", "pyarrow"}
 
 
@@ -45,6 +46,10 @@ main()
     ("package", "extra", "arguments"),
     [
         ("pyarrow", "parquet", ["embed", "-m", "m", "-t", "a", "-o", "x.parquet"]),
+        ("pymilvus", "milvus", ["search", "a", "--into", "x.db", "-c", "c"]),
+        ("milvus_lite", "milvus", ["search", "a", "--into", "x.db", "-c", "c"]),
+        ("pyarrow", "parquet", ["search", "a", "--into", "x.parquet", "-c", "c"]),
+        ("PIL", "milvus", ["search", "a", "--into", "x.db", "-c", "c", "--html", "x.html"]),
         ("matplotlib", "bench", ["bench", "run", "-t", "typed:127.0.0.1:1/m", "--plots", "x"]),
         ("matplotlib", "bench", ["bench", "plot", "measured.json", "x"]),
         ("tritonclient", "bench", ["bench", "run", "-t", "oip:127.0.0.1:1/m"]),

@@ -7,7 +7,9 @@ import typer
 
 from vecserve.cli.bench import bench
 from vecserve.cli.embed import embed
+from vecserve.cli.index import index
 from vecserve.cli.models import models
+from vecserve.cli.search import search
 from vecserve.cli.terminal import reporting_errors
 
 app = typer.Typer(
@@ -18,6 +20,8 @@ app = typer.Typer(
 )
 app.command()(embed)
 app.command()(models)
+app.command()(index)
+app.command()(search)
 app.add_typer(bench, name="bench")
 
 
@@ -44,6 +48,8 @@ def vecserve(
     vecserve models                                          what the server has
     vecserve embed -m all-MiniLM-L6-v2 --text "Hello"        one text, to stdout
     vecserve embed -m resnet-50 photos/ -o photos.npy        every photo in a folder
+    vecserve index -m resnet-50 photos/ --into vectors.db -c photos      into a database
+    vecserve search photo.jpg --into vectors.db -c photos                what is alike
     """
 
 

@@ -174,3 +174,33 @@ def test_the_command_takes_them(server: ServerProcess, client: Client, tmp_path:
     subprocess.run([*command, "-m", PROMPTED, "-t", TEXTS[0], *options], check=True)
     expected = client.embed(PROMPTED, TEXTS[:1], input_type="query", dimensions=128)
     np.testing.assert_allclose(np.load(output), expected, rtol=0, atol=1e-6)
+
+
+def test_index_takes_the_prompt_of_passages_and_search_that_of_queries(
+    server: ServerProcess, client: Client, tmp_path: Path
+) -> None:
+    def vecserve(command: str, *arguments: str, stdin: str = "", code: int = 0) -> str:
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "vecserve", command, *arguments),
+                *("--into", "vectors.parquet", "-c", "texts", "--server", server.address),
+            ],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+        )
+        assert done.returncode == code, done.stderr
+        return done.stdout + done.stderr
+
+    vecserve("index", "-", "-m", PROMPTED, "--dimensions", "256", stdin=TEXTS[1])
+    [hit] = vecserve("search", TEXTS[0], "--json").splitlines()
+    [query] = client.embed(PROMPTED, TEXTS[:1], input_type="query", dimensions=256)
+    [passage] = client.embed(PROMPTED, TEXTS[1:], input_type="passage", dimensions=256)
+    assert json.loads(hit)["score"] == pytest.approx(float(query @ passage), abs=1e-4)
+    [plain] = client.embed(PROMPTED, TEXTS[1:], prompt="", dimensions=256)
+    assert float(query @ plain) != pytest.approx(float(query @ passage), abs=1e-3)
+    refused = vecserve(
+        "index", "-", "-m", PROMPTED, "--dimensions", "256", "--input-type", "query", code=1
+    )
+    assert "(256 dimensions, cosine, prompt 'passage: '), not of" in refused

@@ -1,0 +1,126 @@
+"""Results of a search as one HTML page: thumbnails, audio players, texts, and no other file."""
+
+import base64
+import html
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from vecserve.store.base import Embedding
+from vecserve.store.records import Hit
+
+THUMBNAIL_PIXELS = 480
+"""Longer side of a thumbnail: sharp on a phone, some 30 kB."""
+MAX_AUDIO_BYTES = 8 * 2**20
+"""Larger recordings are linked to: the page would be slow to open."""
+_SHOWN_CHARACTERS = 600
+
+_AUDIO_TYPES = {
+    ".wav": "audio/wav",
+    ".flac": "audio/flac",
+    ".ogg": "audio/ogg",
+    ".oga": "audio/ogg",
+    ".opus": "audio/ogg",
+    ".mp3": "audio/mpeg",
+}
+
+_STYLE = """
+:root { color-scheme: light dark; font: 16px/1.45 system-ui, sans-serif; }
+body { margin: 0 auto; max-width: 72rem; padding: 1rem; }
+h1 { font-size: 1.25rem; margin: 0 0 .25rem; overflow-wrap: anywhere; }
+p { margin: 0; }
+.about, .where { opacity: .7; font-size: .85rem; overflow-wrap: anywhere; }
+ol { display: grid; gap: 1rem; list-style: none; margin: 1rem 0; padding: 0;
+     grid-template-columns: repeat(auto-fill, minmax(min(16rem, 100%), 1fr)); }
+li { border: 1px solid #8884; border-radius: .5rem; overflow: hidden; }
+li > div { padding: .6rem .75rem; }
+img { aspect-ratio: 4/3; background: #8882; display: block; object-fit: contain; width: 100%; }
+audio { display: block; width: 100%; }
+.text { overflow-wrap: anywhere; white-space: pre-wrap; }
+"""
+
+_SCRIPT = """
+for (const player of document.querySelectorAll("audio[data-start]"))
+  player.addEventListener("loadedmetadata", () => { player.currentTime = player.dataset.start; });
+"""
+
+
+def write_page(file: Path, query: str, embedding: Embedding, hits: Sequence[Hit]) -> None:
+    """Write the page; a file that is gone or cannot be read is named, without a picture."""
+    results = "\n".join(_result(rank, hit) for rank, hit in enumerate(hits, 1))
+    title = html.escape(query)
+    page = f"""<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>{_STYLE}</style>
+<h1>{title}</h1>
+<p class="about">{len(hits)} results by {html.escape(str(embedding))}</p>
+<ol>
+{results}
+</ol>
+<script>{_SCRIPT}</script>
+</html>
+"""
+    file.write_text(page, encoding="utf-8")
+
+
+def _result(rank: int, hit: Hit) -> str:
+    span = "" if hit.start_s is None else f", from {hit.start_s:g} to {hit.end_s:g} s"
+    return (
+        f"<li>{_media(hit)}<div><p>{rank}. score {hit.score:.3f}{span}</p>"
+        f'{_text(hit)}<p class="where">{html.escape(hit.path)}</p></div></li>'
+    )
+
+
+def _media(hit: Hit) -> str:
+    path = Path(hit.path)
+    try:
+        if hit.modality == "image":
+            return f'<img alt="{html.escape(path.name)}" src="{_thumbnail(path)}">'
+        if hit.modality == "audio":
+            return _player(path, hit)
+    except OSError as error:  # Pillow's errors of files are OSErrors
+        return f"<div>{html.escape(error.strerror or 'not a picture')}</div>"
+    return ""
+
+
+def _thumbnail(path: Path) -> str:
+    # Here, not above: Pillow is an extra.
+    from PIL import Image, ImageOps
+
+    with Image.open(path) as image:
+        upright = ImageOps.exif_transpose(image)
+        upright.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
+        jpeg = io.BytesIO()
+        upright.convert("RGB").save(jpeg, "JPEG", quality=80)
+    return _data("image/jpeg", jpeg.getvalue())
+
+
+def _player(path: Path, hit: Hit) -> str:
+    start = hit.start_s or 0.0
+    if path.stat().st_size > MAX_AUDIO_BYTES:
+        link = f"{path.as_uri()}#t={start:g}"
+        return f'<div><a href="{html.escape(link)}">{html.escape(path.name)}</a></div>'
+    kind = _AUDIO_TYPES.get(path.suffix.lower(), "audio/mpeg")
+    source = _data(kind, path.read_bytes())
+    return f'<audio controls preload="metadata" data-start="{start:g}" src="{source}"></audio>'
+
+
+def _text(hit: Hit) -> str:
+    text = hit.metadata.get("text")
+    if text is None and hit.modality == "text":
+        try:
+            with open(hit.path, encoding="utf-8", errors="replace") as file:
+                text = file.read(_SHOWN_CHARACTERS + 1)
+        except OSError:
+            return ""
+    if not isinstance(text, str):
+        return ""
+    shown = text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "..."
+    return f'<p class="text">{html.escape(shown)}</p>'
+
+
+def _data(kind: str, data: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
