@@ -12,7 +12,7 @@ from vecserve_export.errors import Unsupported
 from vecserve_export.families import clip, resnet, text_encoder, whisper
 from vecserve_export.families.ctranslate2_format import MODEL_FILE
 from vecserve_export.families.sentence_modules import MODULES_FILE
-from vecserve_export.families.text_bodies import BODIES
+from vecserve_export.families.text_backbones import BACKBONES
 from vecserve_export.plan import Plan
 
 
@@ -31,7 +31,7 @@ class Family(Protocol):
 
 
 FAMILIES: dict[str, Family] = {
-    **dict.fromkeys(BODIES, text_encoder),
+    **dict.fromkeys(BACKBONES, text_encoder),
     "clip": clip,
     "resnet": resnet,
     "whisper": whisper,
