@@ -159,7 +159,7 @@ LAYERS = {
     ],
     "vecserve_export.families": [
         "__init__ ctranslate2_format images melspectrogram pretrained sentence_modules texts",
-        "sentence_head text_bodies",
+        "sentence_head text_backbones",
         "clip image_encoder perceiver sscd text_encoder whisper",
         "torchvision_format",
         "registry",

@@ -262,6 +262,14 @@ def test_a_plain_transformer_is_mean_pooled(
     assert_same(run_bundle(bundle, TEXTS), model.encode(TEXTS))
 
 
+def test_prompts_are_optional_in_a_manifest() -> None:
+    older = {"kind": "text", "tokenizer": "tokenizer.json", "max_tokens": 8, "pad_id": 0}
+    text = TextInput.model_validate(older)
+    assert (text.prompts, text.default_prompt) == ({}, None)
+    with pytest.raises(ValueError, match="default_prompt 'query' is none of"):
+        TextInput.model_validate(older | {"default_prompt": "query"})
+
+
 def rewrite_modules(folder: Path, kind: str, replacement: str) -> None:
     path = folder / "modules.json"
     path.write_text(path.read_text().replace(f".{kind}", f".{replacement}"))

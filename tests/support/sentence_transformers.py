@@ -112,6 +112,8 @@ def _modernbert() -> tuple[PreTrainedConfig, PreTrainedTokenizerBase]:
         **_size(len(tokenizer)),
         intermediate_size=48,
         pad_token_id=0,
+        bos_token_id=2,
+        eos_token_id=3,
         cls_token_id=2,
         sep_token_id=3,
         # Texts must be longer than the window: 4 tokens to each side.

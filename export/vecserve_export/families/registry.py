@@ -21,7 +21,7 @@ from vecserve_export.families import (
 )
 from vecserve_export.families.ctranslate2_format import MODEL_FILE
 from vecserve_export.families.sentence_modules import MODULES_FILE
-from vecserve_export.families.text_bodies import BODIES
+from vecserve_export.families.text_backbones import BACKBONES
 from vecserve_export.plan import Plan
 
 
@@ -44,7 +44,7 @@ class Family(Planner, Protocol):
 
 
 FAMILIES: dict[str, Family] = {
-    **dict.fromkeys(BODIES, text_encoder),
+    **dict.fromkeys(BACKBONES, text_encoder),
     "clip": clip,
     **dict.fromkeys(image_encoder.BACKBONES, image_encoder),
     "perceiver": perceiver,

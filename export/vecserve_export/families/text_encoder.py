@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from vecserve_export.checkpoint import Checkpoint
-from vecserve_export.families import sentence_head, sentence_modules, text_bodies, texts
+from vecserve_export.families import sentence_head, sentence_modules, text_backbones, texts
 from vecserve_export.families.sentence_modules import SentenceModules
 from vecserve_export.plan import Case, Feeds, Plan, TowerPlan
 from vecserve_server.repository.manifest import Output, Pooling, TextInput, Tower
@@ -33,13 +33,13 @@ class SentenceEncoder(torch.nn.Module):
 
     def __init__(
         self,
-        body: torch.nn.Module,
+        backbone: torch.nn.Module,
         poolings: tuple[Pooling, ...],
         head: list[torch.nn.Module],
         outputs: tuple[str, ...],
     ) -> None:
         super().__init__()
-        self.body = body
+        self.backbone = backbone
         self.pooling = sentence_head.TokenPooling(poolings)
         self.head = torch.nn.Sequential(*head)
         self.unit_length = sentence_head.UnitLength()
@@ -47,7 +47,7 @@ class SentenceEncoder(torch.nn.Module):
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> list[torch.Tensor]:
         """Take int64 [batch, sequence] twice; see `_outputs` for what comes back."""
-        tokens = self.body(input_ids, attention_mask)
+        tokens = self.backbone(input_ids, attention_mask)
         vector = self.head(self.pooling(tokens, attention_mask))
         values = {
             "sentence_embedding": self.unit_length(vector),
@@ -60,7 +60,7 @@ class SentenceEncoder(torch.nn.Module):
 def plan(checkpoint: Checkpoint) -> Plan:
     """Plan the bundle of a text encoder. Raises Unsupported."""
     modules = sentence_modules.read(checkpoint)
-    body, model = text_bodies.load(modules.transformer)
+    backbone, model = text_backbones.load(modules.transformer)
     config = model.config
     head = sentence_head.load_head(checkpoint, modules.head)
     normalized = bool(head) and isinstance(head[-1], sentence_head.UnitLength)
@@ -70,8 +70,8 @@ def plan(checkpoint: Checkpoint) -> Plan:
     tokenizer = texts.load_auto_tokenizer(modules.transformer)
     if modules.lower_case:
         texts.lower_case(tokenizer)
-    max_tokens = _max_tokens(modules, config.max_position_embeddings, body.most_tokens(config))
-    pad_id = body.pad_id(config)
+    max_tokens = _max_tokens(modules, config.max_position_embeddings, backbone.most_tokens(config))
+    pad_id = backbone.pad_id(config)
     feeds = texts.sample_feeds(tokenizer, max_tokens, pad_id)
     vectors = {
         name: _reference(model, modules.poolings, head, feed) for name, feed in feeds.items()
@@ -85,7 +85,7 @@ def plan(checkpoint: Checkpoint) -> Plan:
     names = tuple(output.name for output in outputs)
     tokens = {0: "batch", 1: "sequence"}
     return Plan(
-        description=_description(body.name, config.num_hidden_layers, modules, head),
+        description=_description(backbone.name, config.num_hidden_layers, modules, head),
         dimensions=dimensions,
         towers=(
             TowerPlan(
@@ -102,9 +102,7 @@ def plan(checkpoint: Checkpoint) -> Plan:
                     max_batch_rows=_MAX_BATCH_ROWS,
                     max_batch_positions=_MAX_BATCH_POSITIONS,
                 ),
-                module=SentenceEncoder(
-                    body.traceable(model, max_tokens), modules.poolings, head, names
-                ),
+                module=SentenceEncoder(backbone.traceable(model), modules.poolings, head, names),
                 axes={
                     "input_ids": tokens,
                     "attention_mask": tokens,
@@ -127,9 +125,9 @@ def write_untrained(config: dict[str, Any], folder: Path) -> None:
     """Write a checkpoint with random weights into a folder that has the tokenizer."""
     transformer = dict(config)
     pooling, max_tokens = transformer.pop("pooling"), transformer.pop("max_tokens")
-    body = text_bodies.BODIES[transformer.pop("model_type")]
-    settings = body.model_class.config_class(**transformer)
-    body.model_class(settings, **body.options).save_pretrained(folder)
+    backbone = text_backbones.BACKBONES[transformer.pop("model_type")]
+    settings = backbone.model_class.config_class(**transformer)
+    backbone.model_class(settings, **backbone.options).save_pretrained(folder)
     modules = [
         {"type": f"sentence_transformers.models.{kind}", "path": path}
         for kind, path in (
@@ -173,11 +171,11 @@ def _max_tokens(modules: SentenceModules, positions: int, most: int | None) -> i
 
 
 def _description(
-    body: str, layers: int, modules: SentenceModules, head: list[torch.nn.Module]
+    backbone: str, layers: int, modules: SentenceModules, head: list[torch.nn.Module]
 ) -> str:
     pooling = " and ".join(pooling.value.replace("_", " ") for pooling in modules.poolings)
     dense = ", dense layers" if any(isinstance(m, sentence_head.Dense) for m in head) else ""
-    return f"Text encoder, {body} of {layers} layers, {pooling} pooling{dense}"
+    return f"Text encoder, {backbone} of {layers} layers, {pooling} pooling{dense}"
 
 
 _Array = npt.NDArray[np.float32]

@@ -28,8 +28,8 @@ from vecserve_export.families.texts import MASKED
 _MPNET_PAD_ID = 1
 
 
-class MaskedBody(torch.nn.Module):
-    """A transformer with attention to all tokens: BERT and its kin."""
+class FullAttention(torch.nn.Module):
+    """A transformer with attention to all tokens: as most have it."""
 
     def __init__(self, model: torch.nn.Module, *, token_types: bool) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class MaskedBody(torch.nn.Module):
         return hidden
 
 
-class ModernBertBody(torch.nn.Module):
+class WindowedAttention(torch.nn.Module):
     """ModernBERT: most layers see a window around each token."""
 
     def __init__(self, model: torch.nn.Module, half_window: int) -> None:
@@ -78,13 +78,13 @@ class RelativePositionTable:
     row of the batch.
     """
 
-    def __init__(self, encoder: Any, max_tokens: int) -> None:
+    def __init__(self, encoder: Any, most_tokens: int) -> None:
         with torch.no_grad():
             # [heads, query, key]
-            bias = encoder.compute_position_bias(torch.zeros(1, max_tokens, 1))[0]
-        # From the key max_tokens - 1 before the query to the one as far after it.
+            bias = encoder.compute_position_bias(torch.zeros(1, most_tokens, 1))[0]
+        # From the key most_tokens - 1 before the query to the one as far after it.
         self.table = torch.cat([bias[:, -1], bias[:, 0, 1:]], dim=-1)
-        self.middle = max_tokens - 1
+        self.middle = most_tokens - 1
 
     def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
         """Take [batch, sequence, width], return [1, heads, sequence, sequence]."""
@@ -92,35 +92,37 @@ class RelativePositionTable:
         return self.table[:, sequence[None, :] - sequence[:, None] + self.middle][None]
 
 
-def _with_token_types(model: Any, max_tokens: int) -> torch.nn.Module:
-    return MaskedBody(model, token_types=True)
+def _with_token_types(model: Any) -> torch.nn.Module:
+    return FullAttention(model, token_types=True)
 
 
-def _without_token_types(model: Any, max_tokens: int) -> torch.nn.Module:
-    return MaskedBody(model, token_types=False)
+def _without_token_types(model: Any) -> torch.nn.Module:
+    return FullAttention(model, token_types=False)
 
 
-def _mpnet(model: Any, max_tokens: int) -> torch.nn.Module:
-    model.encoder.compute_position_bias = RelativePositionTable(model.encoder, max_tokens)
-    return MaskedBody(model, token_types=False)
+def _mpnet(model: Any) -> torch.nn.Module:
+    most_tokens = BACKBONES["mpnet"].most_tokens(model.config)
+    assert most_tokens is not None
+    # A method of the encoder's own class, which a submodule of this name would not replace.
+    model.encoder.compute_position_bias = RelativePositionTable(model.encoder, most_tokens)
+    return FullAttention(model, token_types=False)
 
 
-def _modernbert(model: Any, max_tokens: int) -> torch.nn.Module:
-    return ModernBertBody(model, model.config.sliding_window)
+def _modernbert(model: Any) -> torch.nn.Module:
+    return WindowedAttention(model, model.config.sliding_window)
 
 
 @dataclass(frozen=True, slots=True)
-class Body:
+class Backbone:
     """One architecture.
 
-    `traceable` makes the module to trace of a loaded model and the most tokens it
-    will see, `options` are its class's. Positions are looked up `from zero` or
+    `traceable` makes the module to trace of a loaded model, `options` are its class's. Positions are looked up `from zero` or
     `after padding` (behind the padding's id), or `computed`, which ends nowhere.
     """
 
     name: str
     model_class: Any
-    traceable: Callable[[Any, int], torch.nn.Module]
+    traceable: Callable[[Any], torch.nn.Module]
     positions: Literal["from zero", "after padding", "computed"]
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -138,13 +140,13 @@ class Body:
 
 _NO_POOLER = {"add_pooling_layer": False}
 # By config.json's model_type.
-BODIES = {
-    "bert": Body("BERT", BertModel, _with_token_types, "from zero", _NO_POOLER),
-    "distilbert": Body("DistilBERT", DistilBertModel, _without_token_types, "from zero"),
-    "modernbert": Body("ModernBERT", ModernBertModel, _modernbert, "computed"),
-    "mpnet": Body("MPNet", MPNetModel, _mpnet, "after padding", _NO_POOLER),
-    "roberta": Body("RoBERTa", RobertaModel, _with_token_types, "after padding", _NO_POOLER),
-    "xlm-roberta": Body(
+BACKBONES = {
+    "bert": Backbone("BERT", BertModel, _with_token_types, "from zero", _NO_POOLER),
+    "distilbert": Backbone("DistilBERT", DistilBertModel, _without_token_types, "from zero"),
+    "modernbert": Backbone("ModernBERT", ModernBertModel, _modernbert, "computed"),
+    "mpnet": Backbone("MPNet", MPNetModel, _mpnet, "after padding", _NO_POOLER),
+    "roberta": Backbone("RoBERTa", RobertaModel, _with_token_types, "after padding", _NO_POOLER),
+    "xlm-roberta": Backbone(
         "XLM-RoBERTa", XLMRobertaModel, _with_token_types, "after padding", _NO_POOLER
     ),
 }
@@ -159,14 +161,14 @@ _FIXED = {
 _ADAPTER_FILE = "adapter_config.json"
 
 
-def load(checkpoint: Checkpoint) -> tuple[Body, Any]:
+def load(checkpoint: Checkpoint) -> tuple[Backbone, Any]:
     """Return the architecture and the model of a transformer's folder. Raises Unsupported."""
     config = checkpoint.json("config.json")
     kind = config.get("model_type")
-    if kind not in BODIES:
+    if kind not in BACKBONES:
         raise Unsupported(
             f"config.json: model_type {kind} is not supported: a text encoder is one of "
-            f"{', '.join(BODIES)}"
+            f"{', '.join(BACKBONES)}"
         )
     if code := config.get("auto_map", {}).get("AutoModel"):
         raise Unsupported(
@@ -184,5 +186,5 @@ def load(checkpoint: Checkpoint) -> tuple[Body, Any]:
             f"{_ADAPTER_FILE}: adapters are not supported: merge it into the model "
             "(merge_and_unload) and save that"
         )
-    body = BODIES[kind]
-    return body, pretrained.load(body.model_class, checkpoint, **body.options)
+    backbone = BACKBONES[kind]
+    return backbone, pretrained.load(backbone.model_class, checkpoint, **backbone.options)
