@@ -116,8 +116,9 @@ def _modernbert(model: Any) -> torch.nn.Module:
 class Backbone:
     """One architecture.
 
-    `traceable` makes the module to trace of a loaded model, `options` are its class's. Positions are looked up `from zero` or
-    `after padding` (behind the padding's id), or `computed`, which ends nowhere.
+    `traceable` makes the module to trace of a loaded model, `options` are its class's.
+    Positions are looked up `from zero` or `after padding` (behind the padding's id),
+    or `computed`, which ends nowhere.
     """
 
     name: str
