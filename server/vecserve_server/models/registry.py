@@ -56,9 +56,7 @@ class ModelVersion:
     @property
     def gone(self) -> bool:
         """Whether it is out of service and no longer on disk either."""
-        return (
-            self.state in (State.UNLOADING, State.UNAVAILABLE) and not self.found.folder.is_dir()
-        )
+        return self.state in (State.UNLOADING, State.UNAVAILABLE) and not self.found.folder.is_dir()
 
     def model(self, name: str) -> ServedModel:
         """Return the model that answers to `name`. Raises ModelNotReady."""
