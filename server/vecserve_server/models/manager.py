@@ -10,13 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from vecserve_server.reasons import Reason
 from vecserve_server.engine.session import GraphError
 from vecserve_server.errors import InvalidItem, LoadFailed, ModelNotFound
 from vecserve_server.loading.bundle import LoadedBundle, load_bundle
 from vecserve_server.loading.onnx_file import LoadedOnnxFile, load_onnx_file
 from vecserve_server.loading.resources import LoadResources
 from vecserve_server.models.registry import ModelRegistry, ModelVersion, State
+from vecserve_server.reasons import Reason
 from vecserve_server.repository.config import CONFIG_FILE
 from vecserve_server.repository.errors import BundleError
 from vecserve_server.repository.finder import Found, find_models, read_model

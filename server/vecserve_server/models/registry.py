@@ -1,11 +1,10 @@
 """Model registry: the state of every name and version, and the model that answers for it."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from vecserve_server.reasons import Reason
 from vecserve_server.errors import ModelNotFound, ModelNotReady
+from vecserve_server.reasons import Reason
 from vecserve_server.repository.bundle import Bundle
 from vecserve_server.repository.finder import Found
 from vecserve_server.serving.bundle_model import BundleModel

@@ -96,7 +96,7 @@ def test_an_unknown_version_is_told_which_there_are(
 ) -> None:
     add(registry, tmp_path, "1")
     for version in ("2", "x"):
-        with pytest.raises(ModelNotFound, match="no version .*; it has: 1"):
+        with pytest.raises(ModelNotFound, match=r"no version .*; it has: 1"):
             registry.find("model", version)
 
 
