@@ -84,7 +84,7 @@ class Reason(StrEnum):
     NOT_UTF8 = auto()
     """The text is not UTF-8. Encode it so."""
     TEXT_TOO_LARGE = auto()
-    """The text has more bytes than the server takes. Split or shorten it."""
+    """The text, or the prompt, is larger than the server takes. Split or shorten it."""
     TEXT_TOO_LONG = auto()
     """The text has more tokens than the model takes, and truncation was refused.
 

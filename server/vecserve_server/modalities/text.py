@@ -19,6 +19,8 @@ from vecserve_server.repository.manifest import TextInput
 _log = logging.getLogger(__name__)
 
 _QUICK_CHARACTERS = 1000
+# Of a request's own prompt: it is tokenized anew for each of its items.
+_MAX_PROMPT_CHARACTERS = 4096
 # Of two lengths, so that padding and its mask are compared too.
 _PROBES = (
     "A probe.",
@@ -108,7 +110,7 @@ class TextModality(Modality[TextInput, Text]):
     def with_prompt(self, content: Text, input_type: str | None, prompt: str | None) -> Text:
         """Return a text with a prompt before it: sentence-transformers joins them so.
 
-        Raises InvalidItem: PROMPT_NOT_OFFERED.
+        Raises InvalidItem: PROMPT_NOT_OFFERED, TEXT_TOO_LARGE.
         """
         if prompt is not None and input_type is not None:
             raise InvalidItem(
@@ -116,6 +118,12 @@ class TextModality(Modality[TextInput, Text]):
             )
         if prompt is None:
             prompt = self._prompt_of(input_type)
+        elif len(prompt) > _MAX_PROMPT_CHARACTERS:
+            raise InvalidItem(
+                Reason.TEXT_TOO_LARGE,
+                f"prompt has {len(prompt)} characters, the server takes "
+                f"{_MAX_PROMPT_CHARACTERS}: shorten it",
+            )
         return Text(prompt + content.text) if prompt else content
 
     def _prompt_of(self, input_type: str | None) -> str:

@@ -66,7 +66,6 @@ class ServedTower:
         ComputeFailed.
         """
         plan = resolve(options, self.tower, self._dimensions, windowed=self.modality.windowed)
-        content = self.modality.with_prompt(content, options.input_type, options.prompt)
         with self.graph.unanswered(1):
             prepared, queued = await self._prepare(content, options, timings)
             try:
@@ -89,11 +88,13 @@ class ServedTower:
         Returns it, and the time it was prepared.
         """
         accepted = time.perf_counter()
-        prepare = partial(
-            self.modality.prepare, content, refuse_truncation=options.refuse_truncation
-        )
         await self._staging.acquire(1)
         try:
+            # Not before: of all the items that wait, each would hold its own copy.
+            content = self.modality.with_prompt(content, options.input_type, options.prompt)
+            prepare = partial(
+                self.modality.prepare, content, refuse_truncation=options.refuse_truncation
+            )
             if self.modality.is_quick(content):
                 prepared = prepare()
             else:

@@ -113,6 +113,8 @@ def test_prompts_that_cannot_be_are_refused(client: Client, images: list[bytes])
     assert refusal(client, input_type="document") == ("INVALID_ARGUMENT", "PROMPT_NOT_OFFERED")
     with pytest.raises(EmbedError, match="takes no prompt"):
         client.embed(RESNET, [Image(images[0])], input_type="query")
+    assert refusal(client, prompt="a" * 4097) == ("INVALID_ARGUMENT", "TEXT_TOO_LARGE")
+    assert client.embed(PROMPTED, TEXTS, prompt="a" * 4096).shape == (2, 384)
     with pytest.raises(ValueError, match="one of them"):
         client.embed(PROMPTED, TEXTS, input_type="query", prompt="a")
 
