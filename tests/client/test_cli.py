@@ -153,6 +153,11 @@ def test_wrong_usage(vecserve: Command) -> None:
     assert "no server answers at 127.0.0.1:1" in done.stderr
 
 
+def test_two_prompts_are_wrong_usage(vecserve: Command) -> None:
+    options = ("-m", TEXT, "-t", "a", "--input-type", "query", "--prompt", "query: ")
+    assert "give one of them" in vecserve("embed", *options, code=2).stderr
+
+
 def test_models_version_and_help(vecserve: Command) -> None:
     table = vecserve("models").stdout.splitlines()
     assert len(table) in (5, 6)  # SSCD, too, where it could be fetched

@@ -21,9 +21,17 @@ from vecserve._deadline import Deadline
 from vecserve._results import Result
 from vecserve.cli.inputs import STDIN, Inputs, find
 from vecserve.cli.outputs import Row, Writer, check_output, open_writer
-from vecserve.cli.terminal import Server, Timeout, say, stderr, warn_if_untrained
+from vecserve.cli.terminal import (
+    Dimensions,
+    Prompt,
+    Server,
+    Timeout,
+    describe,
+    refuse_two_prompts,
+    say,
+    stderr,
+)
 from vecserve.client import Client
-from vecserve.models import LOADING
 
 
 def embed(
@@ -68,14 +76,8 @@ def embed(
             "`vecserve models` lists them. Default: the model's, if it has one."
         ),
     ] = None,
-    prompt: Annotated[
-        str | None,
-        typer.Option(help="What goes before each text, in place of the model's prompts."),
-    ] = None,
-    dimensions: Annotated[
-        int | None,
-        typer.Option(min=1, help="Keep that many numbers of a vector. Default: all."),
-    ] = None,
+    prompt: Prompt = None,
+    dimensions: Dimensions = None,
     force_dimensions: Annotated[
         bool,
         typer.Option(
@@ -107,12 +109,10 @@ def embed(
         if sys.stdin.isatty():
             raise typer.BadParameter("nothing to embed: give FILES, --text, or - for stdin")
         files = [STDIN]
+    refuse_two_prompts(input_type, prompt)
     deadline = Deadline(timeout)
     with Client(server) as client:
-        info = client.model(model, timeout=timeout)
-        warn_if_untrained(info)
-        if info.state == LOADING:
-            say("waiting", f"{info.name} is still loading", "bold")
+        info = describe(client, model, timeout)
         inputs = find(texts, files, info)
         width = min(dimensions or info.dimensions, info.dimensions)
         tally = Tally(inputs)

@@ -21,9 +21,18 @@ from vecserve._deadline import Deadline
 from vecserve.cli.indexing import Counts, Indexer
 from vecserve.cli.inputs import STDIN, Inputs, find
 from vecserve.cli.sources import roots, sources
-from vecserve.cli.terminal import Server, Timeout, say, stderr, warn_if_untrained
+from vecserve.cli.terminal import (
+    Dimensions,
+    Prompt,
+    Server,
+    Timeout,
+    describe,
+    refuse_two_prompts,
+    say,
+    stderr,
+)
 from vecserve.client import Client
-from vecserve.models import LOADING, ModelInfo
+from vecserve.models import ModelInfo
 from vecserve.store import open_store
 from vecserve.store.base import Embedding, Metric, Store
 
@@ -77,14 +86,8 @@ def index(
             "the model lists one, else the model's own default."
         ),
     ] = None,
-    prompt: Annotated[
-        str | None,
-        typer.Option(help="What goes before each text, in place of the model's prompts."),
-    ] = None,
-    dimensions: Annotated[
-        int | None,
-        typer.Option(min=1, help="Keep that many numbers of a vector. Default: all."),
-    ] = None,
+    prompt: Prompt = None,
+    dimensions: Dimensions = None,
     prune: Annotated[
         bool,
         typer.Option(
@@ -120,14 +123,10 @@ def index(
         if sys.stdin.isatty():
             raise typer.BadParameter("nothing to index: give FILES, or - for stdin")
         files = [STDIN]
-    if input_type is not None and prompt is not None:
-        raise typer.BadParameter("--input-type and --prompt: give one of them")
+    refuse_two_prompts(input_type, prompt)
     deadline = Deadline(timeout)
     with Client(server) as client:
-        info = client.model(model, timeout=timeout)
-        warn_if_untrained(info)
-        if info.state == LOADING:
-            say("waiting", f"{info.name} is still loading", "bold")
+        info = describe(client, model, timeout)
         name, before = _prompt(info, input_type, prompt)
         width = min(dimensions or info.dimensions, info.dimensions)
         embedding = Embedding(info.name, info.version, width, metric, before)

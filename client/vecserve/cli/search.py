@@ -17,7 +17,7 @@ from vecserve._extras import require_extra
 from vecserve._items import modality_of_suffix
 from vecserve.cli.index import Collection, Into, prompts_of, token
 from vecserve.cli.page import write_page
-from vecserve.cli.terminal import Server, Timeout, say, warn_if_untrained
+from vecserve.cli.terminal import Server, Timeout, refuse_two_prompts, say, warn_if_untrained
 from vecserve.client import Client
 from vecserve.models import ModelInfo
 from vecserve.store import open_store
@@ -81,8 +81,7 @@ def search(
 
     Exits 0 with results, 1 if the server or the store failed, 2 for wrong usage.
     """
-    if input_type is not None and prompt is not None:
-        raise typer.BadParameter("--input-type and --prompt: give one of them")
+    refuse_two_prompts(input_type, prompt)
     if html is not None:
         require_extra("PIL", "milvus", "A page with thumbnails")
         if not html.parent.is_dir():

@@ -9,8 +9,9 @@ from rich.console import Console
 from rich.text import Text
 
 from vecserve._extras import MissingExtra
+from vecserve.client import Client
 from vecserve.errors import VecserveError
-from vecserve.models import ModelInfo
+from vecserve.models import LOADING, ModelInfo
 
 Server = Annotated[
     str,
@@ -30,6 +31,16 @@ Timeout = Annotated[
     ),
 ]
 
+Prompt = Annotated[
+    str | None,
+    typer.Option(help="What goes before each text, in place of the model's prompts."),
+]
+
+Dimensions = Annotated[
+    int | None,
+    typer.Option(min=1, help="Keep that many numbers of a vector. Default: all."),
+]
+
 stderr = Console(stderr=True, soft_wrap=True)
 
 
@@ -46,6 +57,21 @@ def warn_if_untrained(model: ModelInfo) -> None:
             f"{model.name} has random weights: its vectors mean nothing",
             "bold yellow",
         )
+
+
+def refuse_two_prompts(input_type: str | None, prompt: str | None) -> None:
+    """Raise typer.BadParameter if both are given."""
+    if input_type is not None and prompt is not None:
+        raise typer.BadParameter("--input-type and --prompt: give one of them")
+
+
+def describe(client: Client, model: str, timeout: float | None) -> ModelInfo:
+    """Return a model's description; say so if it is untrained or still loading."""
+    info = client.model(model, timeout=timeout)
+    warn_if_untrained(info)
+    if info.state == LOADING:
+        say("waiting", f"{info.name} is still loading", "bold")
+    return info
 
 
 @contextmanager

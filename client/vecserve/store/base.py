@@ -106,6 +106,23 @@ def check_embedding(place: str, found: Embedding, wanted: Embedding) -> None:
         )
 
 
+def row_of(record: Record, embedding: Embedding) -> dict[str, Any]:
+    """Return a record as a store's row, without its metadata."""
+    return {
+        "key": record.key,
+        "vector": record.vector,
+        "path": record.path,
+        "modality": record.modality,
+        "content": record.content,
+        "model": embedding.model,
+        "model_version": embedding.version,
+        "window": record.window,
+        "windows": record.windows,
+        "start_s": record.start_s,
+        "end_s": record.end_s,
+    }
+
+
 def hit_of(score: float, row: dict[str, Any], metadata: dict[str, Any]) -> Hit:
     """Make a Hit of a store's row."""
     return Hit(score, row["path"], row["modality"], row["start_s"], row["end_s"], metadata)

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vecserve._extras import require_extra
-from vecserve.store.base import Embedding, StoreError, check_embedding, hit_of
+from vecserve.store.base import Embedding, StoreError, check_embedding, hit_of, row_of
 from vecserve.store.records import FIELDS, Hit, Known, Record
 
 PATH_BYTES = 4096
@@ -92,7 +92,7 @@ class MilvusStore:
     def upsert(self, records: Sequence[Record]) -> None:
         """Write records."""
         assert self._embedding is not None
-        rows = [_row(record, self._embedding) for record in records]
+        rows = [record.metadata | row_of(record, self._embedding) for record in records]
         with self._reporting(f"cannot write to {self._place}"):
             self._client.upsert(self._name, rows)
         self._written = True
@@ -200,22 +200,6 @@ class MilvusStore:
             yield
         except self._pymilvus.MilvusException as error:
             raise StoreError(f"{what}: {error.message or error}") from error
-
-
-def _row(record: Record, embedding: Embedding) -> dict[str, Any]:
-    return record.metadata | {
-        "key": record.key,
-        "vector": record.vector,
-        "path": record.path,
-        "modality": record.modality,
-        "content": record.content,
-        "model": embedding.model,
-        "model_version": embedding.version,
-        "window": record.window,
-        "windows": record.windows,
-        "start_s": record.start_s,
-        "end_s": record.end_s,
-    }
 
 
 def _hit(hit: Any) -> Hit:

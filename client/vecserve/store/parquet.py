@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vecserve._extras import require_extra
-from vecserve.store.base import Embedding, StoreError, check_embedding, hit_of
+from vecserve.store.base import Embedding, StoreError, check_embedding, hit_of, row_of
 from vecserve.store.filters import parse_filter
 from vecserve.store.records import Hit, Known, Record
 
@@ -164,20 +164,7 @@ class ParquetStore:
         )
         return arrow.Table.from_pylist(
             [
-                {
-                    "key": record.key,
-                    "vector": record.vector,
-                    "path": record.path,
-                    "modality": record.modality,
-                    "content": record.content,
-                    "model": embedding.model,
-                    "model_version": embedding.version,
-                    "window": record.window,
-                    "windows": record.windows,
-                    "start_s": record.start_s,
-                    "end_s": record.end_s,
-                    "metadata": json.dumps(record.metadata),
-                }
+                row_of(record, embedding) | {"metadata": json.dumps(record.metadata)}
                 for record in records
             ],
             schema=schema,
