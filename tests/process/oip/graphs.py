@@ -93,35 +93,14 @@ def mean_of_tokens(
     *, masked: bool, mask: str = "attention_mask", size: int = 100
 ) -> onnx.ModelProto:
     """A table of `size` tokens; `tokens` are their vectors, `pooled` the mean, by `mask` or not."""
-    table = np.random.default_rng(0).standard_normal((size, 8)).astype(np.float32)
-    weight = "float_mask" if masked else "all"
     nodes = [
         helper.make_node("Gather", ["table", "input_ids"], ["tokens"]),
         helper.make_node("Cast", [mask], ["float_mask"], to=TensorProto.FLOAT),
         helper.make_node("Mul", ["float_mask", "zero"], ["nothing"]),
         helper.make_node("Add", ["nothing", "one"], ["all"]),
-        helper.make_node("Unsqueeze", [weight, "last"], ["weights"]),
-        helper.make_node("Mul", ["tokens", "weights"], ["weighted"]),
-        helper.make_node("ReduceSum", ["weighted", "second"], ["sum"], keepdims=0),
-        helper.make_node("ReduceSum", ["weights", "second"], ["count"], keepdims=0),
-        helper.make_node("Div", ["sum", "count"], ["pooled"]),
     ]
-    tokens: list[int | str | None] = ["batch", "sequence"]
-    return graph(
-        nodes,
-        [("input_ids", TensorProto.INT64, tokens), (mask, TensorProto.INT64, tokens)],
-        [
-            ("pooled", TensorProto.FLOAT, ["batch", 8]),
-            ("tokens", TensorProto.FLOAT, [*tokens, 8]),
-        ],
-        {
-            "table": table,
-            "zero": np.array(0, dtype=np.float32),
-            "one": np.array(1, dtype=np.float32),
-            "last": np.array([-1], dtype=np.int64),
-            "second": np.array([1], dtype=np.int64),
-        },
-    )
+    weight = "float_mask" if masked else "all"
+    return _pooled_tokens(nodes, weight, {"zero": 0.0}, mask=mask, size=size)
 
 
 def self_attention() -> onnx.ModelProto:
@@ -130,7 +109,6 @@ def self_attention() -> onnx.ModelProto:
     `tokens` are their vectors, `pooled` the mean. The scores of masked tokens are lowered, as
     in BERT: where all are masked, all attend to all.
     """
-    table = np.random.default_rng(0).standard_normal((100, 8)).astype(np.float32)
     nodes = [
         helper.make_node("Gather", ["table", "input_ids"], ["vectors"]),
         helper.make_node("Transpose", ["vectors"], ["transposed"], perm=[0, 2, 1]),
@@ -142,7 +120,21 @@ def self_attention() -> onnx.ModelProto:
         helper.make_node("Add", ["scores", "lowered_columns"], ["masked_scores"]),
         helper.make_node("Softmax", ["masked_scores"], ["shares"], axis=-1),
         helper.make_node("MatMul", ["shares", "vectors"], ["tokens"]),
-        helper.make_node("Unsqueeze", ["mask", "last"], ["weights"]),
+    ]
+    return _pooled_tokens(nodes, "mask", {"large": 1e9})
+
+
+def _pooled_tokens(
+    nodes: list[onnx.NodeProto],
+    weight: str,
+    numbers: Mapping[str, float],
+    *,
+    mask: str = "attention_mask",
+    size: int = 100,
+) -> onnx.ModelProto:
+    """The graph of `nodes`, which make `tokens` of a table, and their mean by `weight`."""
+    pooling = [
+        helper.make_node("Unsqueeze", [weight, "last"], ["weights"]),
         helper.make_node("Mul", ["tokens", "weights"], ["weighted"]),
         helper.make_node("ReduceSum", ["weighted", "second"], ["sum"], keepdims=0),
         helper.make_node("ReduceSum", ["weights", "second"], ["count"], keepdims=0),
@@ -150,18 +142,18 @@ def self_attention() -> onnx.ModelProto:
     ]
     tokens: list[int | str | None] = ["batch", "sequence"]
     return graph(
-        nodes,
-        [("input_ids", TensorProto.INT64, tokens), ("attention_mask", TensorProto.INT64, tokens)],
+        [*nodes, *pooling],
+        [("input_ids", TensorProto.INT64, tokens), (mask, TensorProto.INT64, tokens)],
         [
             ("pooled", TensorProto.FLOAT, ["batch", 8]),
             ("tokens", TensorProto.FLOAT, [*tokens, 8]),
         ],
         {
-            "table": table,
+            "table": np.random.default_rng(0).standard_normal((size, 8)).astype(np.float32),
             "one": np.array(1, dtype=np.float32),
-            "large": np.array(1e9, dtype=np.float32),
             "last": np.array([-1], dtype=np.int64),
             "second": np.array([1], dtype=np.int64),
+            **{name: np.array(value, dtype=np.float32) for name, value in numbers.items()},
         },
     )
 

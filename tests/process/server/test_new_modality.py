@@ -5,35 +5,24 @@ from pathlib import Path
 
 import grpc
 import numpy as np
-import onnx
 import pytest
 from onnx import TensorProto, helper
 from tritonclient.grpc import InferenceServerClient
 
 from tests.contract.embedding.requests import embed, error, text, vector
 from tests.contract.oip.requests import inputs, strings
+from tests.support.bundles import write_bundle
 from tests.support.server_process import ServerProcess
 from tests.support.toy_modality import SeriesInput
 from vecserve.v1 import embedding_pb2
 from vecserve.v1.embedding_pb2_grpc import EmbeddingServiceStub
-from vecserve_server.repository.manifest import (
-    MANIFEST_FILE,
-    Manifest,
-    Output,
-    Parity,
-    Pooling,
-    Source,
-    Tower,
-    sha256_of,
-)
+from vecserve_server.repository.manifest import Output, Pooling, Tower
 
 NAME, LENGTH = "series", 4
 
 
-def write_bundle(repository: Path) -> None:
+def write_series(repository: Path) -> None:
     """Write a bundle whose graph gives back what it takes."""
-    folder = repository / NAME / "1"
-    folder.mkdir(parents=True)
     shape: list[str | int | None] = ["batch", LENGTH]
     graph = helper.make_graph(
         [helper.make_node("Identity", ["values"], ["vector"])],
@@ -41,44 +30,20 @@ def write_bundle(repository: Path) -> None:
         [helper.make_tensor_value_info("values", TensorProto.FLOAT, shape)],
         [helper.make_tensor_value_info("vector", TensorProto.FLOAT, shape)],
     )
-    opset = helper.make_opsetid("", 17)
-    onnx.save(helper.make_model(graph, opset_imports=[opset], ir_version=9), folder / "series.onnx")
-    manifest = Manifest(
-        name=NAME,
-        version="1",
-        description="a series as it is",
-        license="Apache-2.0",
-        trained=False,
-        source=Source(kind="untrained", location="none", revision="none"),
-        dimensions=LENGTH,
-        precision="fp32",
-        opset=17,
-        towers=(
-            Tower(
-                graph="series.onnx",
-                input=SeriesInput(length=LENGTH),
-                outputs=(Output(name="vector", pooling=Pooling.MEAN, normalized=False),),
-                max_batch_rows=8,
-                max_batch_positions=8,
-            ),
-        ),
-        parity=Parity(
-            max_abs_error=0.0,
-            min_cosine=1.0,
-            max_abs_error_allowed=None,
-            min_cosine_allowed=None,
-            cases=("none",),
-        ),
-        files={"series.onnx": sha256_of(folder / "series.onnx")},
-        exporter="a test",
+    tower = Tower(
+        graph="series.onnx",
+        input=SeriesInput(length=LENGTH),
+        outputs=(Output(name="vector", pooling=Pooling.MEAN, normalized=False),),
+        max_batch_rows=8,
+        max_batch_positions=8,
     )
-    (folder / MANIFEST_FILE).write_text(manifest.model_dump_json())
+    write_bundle(repository, graph, tower, LENGTH)
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     repository = tmp_path_factory.mktemp("repository")
-    write_bundle(repository)
+    write_series(repository)
     with ServerProcess(repository, module="tests.support.toy_modality") as process:
         yield process
 
