@@ -98,7 +98,7 @@ LAYERS = {
         "engine",
     ],
     "vecserve_server.engine.providers": [
-        "__init__ base cpu_cache",
+        "__init__ base cpu_cache pinned",
         "cuda openvino",
         "select",
     ],
@@ -153,7 +153,7 @@ LAYERS = {
     "vecserve_export.graph": [
         "__init__ optimize",
         "trace",
-        "fp16 fp16_emulation",
+        "fp16 fp16_emulation fused_attention",
         "int8_operators",
         "int8",
     ],

@@ -13,6 +13,7 @@ from vecserve_export.families import pretrained
 from vecserve_export.families.registry import family_of
 from vecserve_export.graph.fp16 import convert_to_fp16
 from vecserve_export.graph.fp16_emulation import emulate_fp16
+from vecserve_export.graph.fused_attention import fuse_attention, join_heads
 from vecserve_export.graph.int8 import quantize
 from vecserve_export.graph.optimize import optimize
 from vecserve_export.graph.trace import trace
@@ -107,7 +108,11 @@ def _make_graph(
     traced = scratch / f"traced-{graph}" / graph
     traced.parent.mkdir()
     report(f"tracing {graph}")
+    if precision == "fp16":
+        fuse_attention(tower.module)
     trace(tower, opset, traced)
+    if precision == "fp16":
+        join_heads(traced)
     report(f"optimising {graph}")
     written = staged / graph
     optimized = written

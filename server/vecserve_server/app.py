@@ -16,6 +16,7 @@ from vecserve_server.api.rpc.drain import Drain
 from vecserve_server.api.rpc.health import Health
 from vecserve_server.api.rpc.server import RpcServer
 from vecserve_server.config import ServerConfig
+from vecserve_server.engine.providers import cuda
 from vecserve_server.errors import StartError
 from vecserve_server.loading.providers import EVERY_MODEL, Providers
 from vecserve_server.loading.resources import LoadResources
@@ -38,6 +39,7 @@ class App:
         self._config = config
         self._metrics = Metrics()
         self._runner = Runner(config.compute_cores, self._metrics.batch_ran)
+        self._card_runner = Runner(cuda.BATCHES_IN_FLIGHT, self._metrics.batch_ran)
         self._prepare_threads = ThreadPoolExecutor(
             config.prepare_workers, thread_name_prefix="prepare"
         )
@@ -55,6 +57,7 @@ class App:
             config.repository,
             LoadResources(
                 runner=self._runner,
+                card_runner=self._card_runner,
                 prepare_threads=self._prepare_threads,
                 prepare_workers=config.prepare_workers,
                 cores=config.compute_cores,
@@ -148,6 +151,7 @@ class App:
         self._load_threads.shutdown()
         self._prepare_threads.shutdown()
         self._runner.close()
+        self._card_runner.close()
         _log.info("stopped")
 
     async def _report_health(self) -> None:

@@ -1,8 +1,8 @@
 """Batch execution: jobs to a batch and back, and the rule that a bad job fails alone."""
 
 import threading
-from collections.abc import Hashable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +39,7 @@ class Engine:
         self._session = session
         self._spec = spec
         self._instance = threading.Semaphore(instances) if instances else nullcontext()
+        self._fills = spec.batches and not spec.pads
 
     def key(self, job: Job) -> Hashable:
         """Return what two jobs must have in common to share a batch."""
@@ -69,44 +70,61 @@ class Engine:
     def run_together(self, jobs: Sequence[Job], all_cores: bool = False) -> list[JobOutputs]:
         """Run jobs as one batch. Raises what ONNX Runtime raises."""
         names = sorted({name for job in jobs for name in job.outputs})
-        feeds = {
-            name: _concatenate([job.feeds[name] for job in jobs], self._spec.pads.get(name))
-            for name in jobs[0].feeds
-        }
-        with self._instance:
+        total = sum(job.rows for job in jobs)
+        rows = self._session.full_batch(total) if self._fills else total
+        with self._instance, self._joined(jobs, rows) as feeds:
             results = dict(
                 zip(names, self._session.run(feeds, names, all_cores=all_cores), strict=True)
             )
-        if len(jobs) == 1:
+        if len(jobs) == 1 and rows == total:
             return [{name: results[name] for name in jobs[0].outputs}]
-        total = sum(job.rows for job in jobs)
-        if any(len(values) != total for values in results.values()):
-            raise ValueError(f"the graph gave another number of rows than the {total} it got")
+        if any(len(values) != rows for values in results.values()):
+            raise ValueError(f"the graph gave another number of rows than the {rows} it got")
         answers = []
         start = 0
         for job in jobs:
-            rows = slice(start, start + job.rows)
+            own = slice(start, start + job.rows)
             start += job.rows
-            answers.append(
-                {name: self._cut(name, results[name][rows], job) for name in job.outputs}
-            )
+            answers.append({name: self._cut(name, results[name][own], job) for name in job.outputs})
         return answers
+
+    @contextmanager
+    def _joined(self, jobs: Sequence[Job], rows: int) -> Iterator[Mapping[str, Array]]:
+        """Lend the feeds of a batch of `rows`."""
+        if len(jobs) == 1 and jobs[0].rows == rows:
+            yield jobs[0].feeds
+            return
+        feeds = {name: [job.feeds[name] for job in jobs] for name in jobs[0].feeds}
+        pads = self._spec.pads
+        wanted = {
+            name: ((rows, *_longest(each, name in pads)), each[0].dtype)
+            for name, each in feeds.items()
+        }
+        with self._session.arrays(wanted) as joined:
+            for name, each in feeds.items():
+                _join(each, pads.get(name), joined[name])
+            yield joined
 
     def _cut(self, name: str, values: Array, job: Job) -> Array:
         """Cut off the padding that other jobs' lengths added."""
         return values[:, : job.positions] if name in self._spec.padded_outputs else values
 
 
-def _concatenate(feeds: Sequence[Array], pad: int | None) -> Array:
-    """Join feeds along the batch axis, padding axis 1 to the longest if it may be padded."""
-    if len(feeds) == 1:
-        return feeds[0]
-    if pad is None or len({feed.shape[1] for feed in feeds}) == 1:
-        return np.concatenate(feeds)
-    shape = (sum(len(feed) for feed in feeds), max(feed.shape[1] for feed in feeds))
-    joined = np.full(shape + feeds[0].shape[2:], pad, dtype=feeds[0].dtype)
+def _longest(feeds: Sequence[Array], padded: bool) -> tuple[int, ...]:
+    """Return the shape of a row, of the longest one if rows are padded along axis 1."""
+    shape = feeds[0].shape[1:]
+    return (max(feed.shape[1] for feed in feeds), *shape[1:]) if padded else shape
+
+
+def _join(feeds: Sequence[Array], pad: int | None, joined: Array) -> None:
+    """Join feeds along the batch axis, padding axis 1, and fill up with copies of the first row."""
     start = 0
     for feed in feeds:
-        joined[start : start + len(feed), : feed.shape[1]] = feed
+        rows = joined[start : start + len(feed)]
+        if pad is None or feed.shape[1] == joined.shape[1]:
+            rows[...] = feed
+        else:
+            rows[:, : feed.shape[1]] = feed
+            rows[:, feed.shape[1] :] = pad
         start += len(feed)
-    return joined
+    joined[start:] = joined[:1]

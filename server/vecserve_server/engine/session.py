@@ -1,7 +1,8 @@
 """ONNX Runtime session: one graph, ready to run."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from vecserve_server.engine.bfloat16 import run_with_bfloat16
 from vecserve_server.engine.providers import cuda, openvino
 from vecserve_server.engine.providers.base import RECORD_NODES, NoProvider, nodes_by_provider
 from vecserve_server.engine.providers.cpu_cache import compiled
+from vecserve_server.engine.providers.pinned import ArraySpec, PinnedBuffers
 from vecserve_server.engine.tensors import BF16, BYTES
 from vecserve_server.repository.config import Provider
 
@@ -38,9 +40,13 @@ class Session:
         Raises GraphError if ONNX Runtime cannot.
         """
         self.provider = provider
+        self._pinned: PinnedBuffers | None = None
+        self._fills_batches = False
         try:
             if provider == "cuda":
                 self._one_core = cuda.load(path)
+                self._pinned = PinnedBuffers()
+                self._fills_batches = cuda.plans_for_shapes(self._one_core)
                 # A card has no cores to share out.
                 self._all_cores = self._one_core
             elif provider == "openvino":
@@ -83,6 +89,33 @@ class Session:
     def nodes(self) -> Counter[str]:
         """How many of the graph's nodes each provider runs."""
         return nodes_by_provider(self._one_core)
+
+    @property
+    def is_on_card(self) -> bool:
+        """Whether it computes on a card, and the processor's cores are free beside it."""
+        return self.provider == "cuda"
+
+    @property
+    def batch_scale(self) -> int:
+        """How many times as much as a processor's caches hold a batch may have."""
+        return cuda.BATCH_SCALE if self.is_on_card else 1
+
+    def full_batch(self, rows: int) -> int:
+        """Return how many rows a batch of `rows` is best filled up to: `rows` on a processor."""
+        return cuda.full_batch(rows) if self._fills_batches else rows
+
+    @contextmanager
+    def arrays(self, wanted: Mapping[str, ArraySpec]) -> Iterator[dict[str, Array]]:
+        """Lend uninitialised arrays for the inputs of a run, by name, until the context ends.
+
+        A card reads them by itself. Raises MemoryError.
+        """
+        types = {dtype for _, dtype in wanted.values()}
+        if self._pinned is None or any(dtype.hasobject for dtype in types):
+            yield {name: np.empty(shape, dtype) for name, (shape, dtype) in wanted.items()}
+        else:
+            with self._pinned.arrays(wanted) as arrays:
+                yield arrays
 
     def run(
         self, feeds: Mapping[str, Array], outputs: Sequence[str], *, all_cores: bool = False

@@ -118,7 +118,7 @@ def _plan(
     tower: Tower,
     modality: Modality[Any, Any],
     resources: LoadResources,
-    _: Session,
+    session: Session,
     inputs: tuple[TensorSpec, ...],
     outputs: tuple[TensorSpec, ...],
 ) -> GraphPlan:
@@ -135,7 +135,9 @@ def _plan(
         outputs=outputs,
         spec=GraphSpec(pads, frozenset(unpooled if pads else ())),
         limits=BatchLimits(
-            tower.max_batch_rows, tower.max_batch_positions, resources.queue_delay_s
+            tower.max_batch_rows * session.batch_scale,
+            tower.max_batch_positions * session.batch_scale,
+            resources.queue_delay_s,
         ),
         # As many rows as fit the bytes, and one item of the largest size.
         capacity=max(resources.queue_bytes // row_bytes, modality.max_rows),

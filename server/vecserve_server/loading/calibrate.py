@@ -4,11 +4,18 @@ import time
 from collections.abc import Callable
 
 from vecserve_server.engine.engine import Engine, Job
+from vecserve_server.engine.providers import cuda
 from vecserve_server.scheduling.cost_model import CostModel, Sample
 
 # Shapes measured (rows, positions), where the graph has lengths and where not.
 _SHAPES_OF_LENGTHS = ((1, 8), (1, 128), (2, 128), (4, 8), (4, 32))
 _SHAPES_OF_ONE = ((1, 1), (2, 1))
+# Every number of rows that a batch without lengths is filled up to.
+_CARD_SHAPES_OF_ONE = tuple((rows, 1) for rows in cuda.full_batches(128))
+_CARD_SHAPES_OF_LENGTHS = (
+    *((1, 8), (1, 128), (8, 16), (8, 128), (32, 16), (32, 128), (64, 32), (64, 256)),
+    *((128, 128), (256, 16), (256, 64)),
+)
 # A shape is measured this often, and the quickest counts. Once is enough, and
 # no other shape is needed, if it took so long.
 _TIMES = 3
@@ -49,6 +56,28 @@ def calibrate(
     ]
     one_core_s, all_cores_s = (min(seconds) for seconds in zip(*pairs, strict=True))
     return CostModel(samples, speedup=one_core_s / all_cores_s)
+
+
+def calibrate_card(
+    engine: Engine,
+    row_of: Callable[[int], Job],
+    *,
+    has_lengths: bool,
+    max_rows: int,
+    max_positions: int,
+) -> CostModel:
+    """Do what `calibrate` does for a card, and make ready for every size of a batch.
+
+    Its cores are not shared out: a batch takes them all.
+    """
+    samples = []
+    for rows, positions in _CARD_SHAPES_OF_LENGTHS if has_lengths else _CARD_SHAPES_OF_ONE:
+        row = row_of(min(positions, max_positions))
+        jobs = [row] * min(rows, max_rows)
+        samples.append(Sample(len(jobs), row.positions, _measure(engine, jobs, all_cores=False)))
+        if rows >= max_rows or samples[-1].seconds > _LONG_S:
+            break
+    return CostModel(samples, speedup=1.0)
 
 
 def _measure(engine: Engine, jobs: list[Job], *, all_cores: bool, times: int = _TIMES) -> float:

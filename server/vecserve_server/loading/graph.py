@@ -9,7 +9,7 @@ from vecserve_server.engine.engine import Engine, Job
 from vecserve_server.engine.padding import GraphSpec
 from vecserve_server.engine.session import Session
 from vecserve_server.engine.tensors import TensorSpec, UnknownType, specs_of
-from vecserve_server.loading.calibrate import calibrate
+from vecserve_server.loading.calibrate import calibrate, calibrate_card
 from vecserve_server.loading.parity import check_parity
 from vecserve_server.loading.providers import load_on_choice, log_nodes
 from vecserve_server.loading.resources import LoadResources
@@ -85,12 +85,14 @@ class LoadedGraph:
     engine: Engine
     plan: GraphPlan
     cost: CostModel
+    is_on_card: bool
 
     def serve(self, resources: LoadResources) -> ServedGraph:
         """Put it in service; call this on the event loop."""
-        queue = resources.runner.add(self.name, self.plan.limits, self.cost, self.engine)
+        runner = resources.card_runner if self.is_on_card else resources.runner
+        queue = runner.add(self.name, self.plan.limits, self.cost, self.engine)
         return ServedGraph(
-            resources.runner,
+            runner,
             queue,
             inputs=self.plan.inputs,
             outputs=self.plan.outputs,
@@ -135,8 +137,8 @@ def load_graph(file: GraphFile, planner: Planner, resources: LoadResources) -> L
         lambda provider: _load_on(provider, file, planner, resources),
     )
     log_nodes(file.name, session)
-    cost = _measure(file, engine, plan, resources.cores)
-    return LoadedGraph(file.name, engine, plan, cost)
+    cost = _measure(file, session, engine, plan, resources.cores)
+    return LoadedGraph(file.name, engine, plan, cost, session.is_on_card)
 
 
 def _load_on(
@@ -159,12 +161,14 @@ def _load_on(
     return session, engine, plan
 
 
-def _measure(file: GraphFile, engine: Engine, plan: GraphPlan, cores: int) -> CostModel:
+def _measure(
+    file: GraphFile, session: Session, engine: Engine, plan: GraphPlan, cores: int
+) -> CostModel:
     guess = CostModel([Sample(1, 1, _GUESS_S)], speedup=1.0)
     if plan.blank_row is None:
         return guess
     try:
-        cost = calibrate(
+        cost = (calibrate_card if session.is_on_card else calibrate)(
             engine,
             plan.blank_row,
             has_lengths=plan.length_input is not None,
@@ -176,8 +180,9 @@ def _measure(file: GraphFile, engine: Engine, plan: GraphPlan, cores: int) -> Co
             raise
         _log.warning("%s takes no blank rows, so it is not warmed up: %s", file.model, error)
         return guess
-    row = f"{file.name}: the shortest row takes {cost.seconds(1, 1) * 1e3:.1f} ms on one core"
-    if cores == 1:
+    place = "the card" if session.is_on_card else "one core"
+    row = f"{file.name}: the shortest row takes {cost.seconds(1, 1) * 1e3:.1f} ms on {place}"
+    if cores == 1 or session.is_on_card:
         _log.info("%s", row)
     else:
         _log.info(

@@ -11,9 +11,13 @@ from vecserve_server.scheduling.runner import Runner
 
 @dataclass(frozen=True, slots=True)
 class LoadResources:
-    """What loaded models share: the threads, and the bounds that follow from the resources."""
+    """What loaded models share: the threads, and the bounds that follow from the resources.
+
+    `runner` runs batches on the processor's cores, `card_runner` those of a card.
+    """
 
     runner: Runner
+    card_runner: Runner
     prepare_threads: Executor
     prepare_workers: int
     cores: int
