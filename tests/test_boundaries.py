@@ -153,7 +153,8 @@ LAYERS = {
     "vecserve_export.graph": [
         "__init__ optimize",
         "trace",
-        "fp16 fp16_emulation fused_attention",
+        "fp16_emulation fused_attention",
+        "fp16",
         "int8_operators",
         "int8",
     ],

@@ -12,5 +12,5 @@
     utilisation      share of time in which the card was busy, by NVML
     report           the ratios and the table
 
-None of it has been run on a card yet: a dry run takes the same code to the CPU.
+Of it only (c) has been run on a card yet: a dry run takes the same code to the CPU.
 """

@@ -18,7 +18,8 @@ GELU no better; CLIP 8e-7 in both towers and ResNet-50 1e-7 (both untrained),
 whether layer norms, softmax or the normalising of pixels are fp32 or not;
 whisper-base 1e-7 with or without.
 
-Only standard ONNX operators come out; fusions are left to the provider, at load.
+But for fused attention only standard ONNX operators come out; other fusions are left to the
+provider, at load.
 """
 
 from collections.abc import Sequence
@@ -29,6 +30,7 @@ from onnx import GraphProto, NodeProto, TensorProto, helper
 from onnxruntime.transformers.float16 import convert_float_to_float16
 from onnxruntime.transformers.onnx_model import OnnxModel
 
+from vecserve_export.graph.fused_attention import declare_types
 from vecserve_export.graph.optimize import save
 
 
@@ -55,6 +57,7 @@ def convert_to_fp16(source: Path, target: Path, fp32_modules: Sequence[str] = ()
     converted.topological_sort()
     # They were made before Casts were taken out.
     del converted.graph().value_info[:]
+    declare_types(converted.model)
     save(converted.model, target)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from onnx import ModelProto, NodeProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from onnxruntime.transformers.onnx_model import OnnxModel
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.masking_utils import eager_mask
@@ -154,3 +154,12 @@ def _repeat(bias: str, query: str) -> Iterator[NodeProto]:
     parts = [f"{name}/one", f"{name}/one", f"{name}/positions", f"{name}/one"]
     yield helper.make_node("Concat", parts, [f"{name}/shape"], axis=0)
     yield helper.make_node("Expand", [bias, f"{name}/shape"], [name])
+
+
+def declare_types(model: ModelProto) -> None:
+    """Say that the operator gives fp16, which ONNX's own inference of types cannot know."""
+    model.graph.value_info.extend(
+        helper.make_tensor_value_info(node.output[0], TensorProto.FLOAT16, None)
+        for node in model.graph.node
+        if node.op_type == _OPERATOR
+    )

@@ -33,20 +33,28 @@ class Session:
     """
 
     def __init__(
-        self, path: Path, sha256: str, *, cores: int, cache: Path, provider: Provider = "cpu"
+        self,
+        path: Path,
+        sha256: str,
+        *,
+        cores: int,
+        cache: Path,
+        provider: Provider = "cpu",
+        fp16: bool = False,
     ) -> None:
-        """Load the graph at `path`, whose SHA-256 is given.
+        """Load the graph at `path`, whose SHA-256 is given, in fp16 or not.
 
         Raises GraphError if ONNX Runtime cannot.
         """
         self.provider = provider
         self._pinned: PinnedBuffers | None = None
-        self._fills_batches = False
+        self._path, self._fp16 = path, fp16
+        # By number of rows, where every number needs a session of its own.
+        self._by_rows: dict[int, ort.InferenceSession] = {}
         try:
             if provider == "cuda":
-                self._one_core = cuda.load(path)
+                self._one_core = cuda.load(path, fp16=fp16)
                 self._pinned = PinnedBuffers()
-                self._fills_batches = cuda.plans_for_shapes(self._one_core)
                 # A card has no cores to share out.
                 self._all_cores = self._one_core
             elif provider == "openvino":
@@ -100,9 +108,19 @@ class Session:
         """How many times as much as a processor's caches hold a batch may have."""
         return cuda.BATCH_SCALE if self.is_on_card else 1
 
+    def fix_batch_sizes(self, most: int) -> None:
+        """Let batches of up to `most` rows have few sizes where every other one costs a plan.
+
+        Each size is a copy of the graph on the card. Raises what ONNX Runtime raises.
+        """
+        if self.is_on_card and cuda.has_convolutions(self._one_core):
+            *smaller, largest = cuda.batch_sizes(most)
+            self._by_rows = {rows: cuda.load(self._path, fp16=self._fp16) for rows in smaller}
+            self._by_rows[largest] = self._one_core
+
     def full_batch(self, rows: int) -> int:
-        """Return how many rows a batch of `rows` is best filled up to: `rows` on a processor."""
-        return cuda.full_batch(rows) if self._fills_batches else rows
+        """Return how many rows a batch of `rows` is to be filled up to."""
+        return next((size for size in self._by_rows if size >= rows), rows)
 
     @contextmanager
     def arrays(self, wanted: Mapping[str, ArraySpec]) -> Iterator[dict[str, Array]]:
@@ -122,6 +140,8 @@ class Session:
     ) -> list[Array]:
         """Run one batch; arrays have the batch axis first. Raises what ONNX Runtime raises."""
         session = self._all_cores if all_cores else self._one_core
+        if self._by_rows:
+            session = self._by_rows.get(len(next(iter(feeds.values()))), session)
         if self._has_bfloat16:
             return run_with_bfloat16(session, feeds, outputs)
         result: list[Array] = session.run(list(outputs), dict(feeds))

@@ -107,6 +107,7 @@ def _load_tower(bundle: Bundle, tower: Tower, resources: LoadResources) -> Loade
         sha256=bundle.manifest.files[tower.graph],
         config=bundle.config,
         default=default,
+        fp16=bundle.manifest.precision == "fp16",
     )
 
     planner = partial(_plan, file.path, tower, modality, resources)

@@ -10,12 +10,10 @@ from vecserve_server.scheduling.cost_model import CostModel, Sample
 # Shapes measured (rows, positions), where the graph has lengths and where not.
 _SHAPES_OF_LENGTHS = ((1, 8), (1, 128), (2, 128), (4, 8), (4, 32))
 _SHAPES_OF_ONE = ((1, 1), (2, 1))
-# Every number of rows that a batch without lengths is filled up to.
-_CARD_SHAPES_OF_ONE = tuple((rows, 1) for rows in cuda.full_batches(128))
-_CARD_SHAPES_OF_LENGTHS = (
+_CARD_SHAPES_OF_LENGTHS = [
     *((1, 8), (1, 128), (8, 16), (8, 128), (32, 16), (32, 128), (64, 32), (64, 256)),
     *((128, 128), (256, 16), (256, 64)),
-)
+]
 # A shape is measured this often, and the quickest counts. Once is enough, and
 # no other shape is needed, if it took so long.
 _TIMES = 3
@@ -71,9 +69,12 @@ def calibrate_card(
     Its cores are not shared out: a batch takes them all.
     """
     samples = []
-    for rows, positions in _CARD_SHAPES_OF_LENGTHS if has_lengths else _CARD_SHAPES_OF_ONE:
+    sizes = [(rows, 1) for rows in cuda.batch_sizes(max_rows)]
+    for rows, positions in _CARD_SHAPES_OF_LENGTHS if has_lengths else sizes:
         row = row_of(min(positions, max_positions))
         jobs = [row] * min(rows, max_rows)
+        # The first run of a shape plans, and takes memory.
+        _measure(engine, jobs, all_cores=False, times=1)
         samples.append(Sample(len(jobs), row.positions, _measure(engine, jobs, all_cores=False)))
         if rows >= max_rows or samples[-1].seconds > _LONG_S:
             break

@@ -59,7 +59,8 @@ class GraphFile:
     """A graph on disk: a tower of a bundle, or an ONNX file.
 
     `name` is its name in logs and metrics, unique on this server; `sha256` the
-    hash of all that it is made of; `default` what it runs on where nobody says.
+    hash of all that it is made of; `default` what it runs on where nobody says;
+    `fp16` whether its weights are.
     """
 
     name: str
@@ -68,6 +69,7 @@ class GraphFile:
     sha256: str
     config: ModelConfig
     default: Provider
+    fp16: bool = False
 
 
 Planner = Callable[[Session, tuple[TensorSpec, ...], tuple[TensorSpec, ...]], GraphPlan]
@@ -145,13 +147,20 @@ def _load_on(
     provider: Provider, file: GraphFile, planner: Planner, resources: LoadResources
 ) -> tuple[Session, Engine, GraphPlan]:
     session = Session(
-        file.path, file.sha256, cores=resources.cores, cache=resources.cache, provider=provider
+        file.path,
+        file.sha256,
+        cores=resources.cores,
+        cache=resources.cache,
+        provider=provider,
+        fp16=file.fp16,
     )
     try:
         inputs, outputs = specs_of(session.inputs), specs_of(session.outputs)
     except UnknownType as error:
         raise BundleError(f"{file.path}: {error}") from error
     plan = planner(session, inputs, outputs)
+    if plan.spec.batches and not plan.spec.pads:
+        session.fix_batch_sizes(plan.limits.max_rows)
     engine = Engine(session, plan.spec, plan.instances)
     if provider != "cpu" and plan.parity_jobs:
         on_cpu = Session(file.path, file.sha256, cores=1, cache=resources.cache)

@@ -11,7 +11,6 @@ import contextlib
 import ctypes
 import io
 from collections import Counter
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -29,63 +28,47 @@ BATCHES_IN_FLIGHT = 2
 # caches: as many keep a large card busy. Memory is not what bounds them.
 BATCH_SCALE = 16
 
-_SMALL_BATCH = 8
-
 _SETTINGS = {
     # A search that runs every algorithm would be repeated for each new shape of a batch.
     "cudnn_conv_algo_search": "HEURISTIC",
-    # Rounds the inputs of float32 products to 10 bits. Who wants that has fp16.
-    "use_tf32": "0",
+    # FlashAttention, or the memory-efficient kernel where there is a mask. On a Hopper card
+    # ONNX Runtime would prefer cuDNN's, which takes 50 ms to plan for each new shape.
+    "sdpa_kernel": "3",
     # Not to the next power of two: the card is shared with other models.
     "arena_extend_strategy": "kSameAsRequested",
 }
+# TF32 rounds the inputs of float32 products to 10 bits. Who wants that has fp16, whose convolutions
+# this would keep from the tensor cores.
+_NO_TF32 = {"use_tf32": "0"}
 _CHANNELS_LAST = {"prefer_nhwc": "1"}
 
 
-def load(path: Path) -> ort.InferenceSession:
-    """Load a graph on the first card.
+def load(path: Path, *, fp16: bool) -> ort.InferenceSession:
+    """Load a graph, in fp16 or not, on the first card.
 
     Raises NoProvider, and what ONNX Runtime raises.
     """
     if is_built_in("cuda") and (problem := missing()):
         raise NoProvider(problem)
-    session = load_on("cuda", path, _SETTINGS)
-    if _is_convolutional(session):
-        session = load_on("cuda", path, _SETTINGS | _CHANNELS_LAST)
+    settings = _SETTINGS if fp16 else _SETTINGS | _NO_TF32
+    session = load_on("cuda", path, settings)
+    operators = _operators(session)
+    if operators["Conv"] > operators["MatMul"] + operators["Gemm"]:
+        session = load_on("cuda", path, settings | _CHANNELS_LAST)
     return session
 
 
-def plans_for_shapes(session: ort.InferenceSession) -> bool:
-    """Whether each new shape of a batch costs the graph a plan: 0.06 to 0.7 s, with convolutions.
+def has_convolutions(session: ort.InferenceSession) -> bool:
+    """Whether a graph has convolutions, which ONNX Runtime plans anew when a batch has new shapes.
 
-    Such a graph is best run with few numbers of rows: see `full_batch`.
+    It keeps the last plan only. With cuDNN 9 that costs CLIP 10 ms, and ResNet-50 0.2 s.
     """
     return _operators(session)["Conv"] > 0
 
 
-def full_batch(rows: int) -> int:
-    """Return the next of the numbers of rows 1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, ...
-
-    At most three in eight rows are filled up.
-    """
-    if rows <= _SMALL_BATCH:
-        return 1 << (rows - 1).bit_length()
-    step = 1 << ((rows - 1).bit_length() - 2)
-    return -(-rows // step) * step
-
-
-def full_batches(most: int) -> Iterator[int]:
-    """Yield the numbers of rows that batches of up to `most` are filled up to."""
-    rows = 1
-    while rows <= most:
-        yield rows
-        rows = full_batch(rows + 1)
-
-
-def _is_convolutional(session: ort.InferenceSession) -> bool:
-    """Whether a graph has more convolutions than matrix products."""
-    operators = _operators(session)
-    return operators["Conv"] > operators["MatMul"] + operators["Gemm"]
+def batch_sizes(most: int) -> tuple[int, ...]:
+    """Return the few sizes that batches of up to `most` rows are filled up to, in order."""
+    return tuple(sorted({1, *(max(most // 4**step, 1) for step in range(3))}))
 
 
 def _operators(session: ort.InferenceSession) -> Counter[str]:
