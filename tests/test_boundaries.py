@@ -46,9 +46,9 @@ LAYERS = {
     ],
     "vecserve.cli": [
         "inputs outputs page terminal",
-        "sources",
+        "heatmap sources",
         "indexing",
-        "bench embed index models",
+        "bench embed index models similarity",
         "search",
         "__init__",
     ],

@@ -10,6 +10,7 @@ from vecserve.cli.embed import embed
 from vecserve.cli.index import index
 from vecserve.cli.models import models
 from vecserve.cli.search import search
+from vecserve.cli.similarity import similarity
 from vecserve.cli.terminal import reporting_errors
 
 app = typer.Typer(
@@ -22,6 +23,7 @@ app.command()(embed)
 app.command()(models)
 app.command()(index)
 app.command()(search)
+app.command()(similarity)
 app.add_typer(bench, name="bench")
 
 

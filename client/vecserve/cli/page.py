@@ -78,7 +78,7 @@ def _media(hit: Hit) -> str:
     path = Path(hit.path)
     try:
         if hit.modality == "image":
-            return f'<img alt="{html.escape(path.name)}" src="{_thumbnail(path)}">'
+            return f'<img alt="{html.escape(path.name)}" src="{thumbnail(path)}">'
         if hit.modality == "audio":
             return _player(path, hit)
     except OSError as error:  # Pillow's errors of files are OSErrors
@@ -86,7 +86,8 @@ def _media(hit: Hit) -> str:
     return ""
 
 
-def _thumbnail(path: Path) -> str:
+def thumbnail(path: Path) -> str:
+    """Return a small picture of a photo as a data URL. Raises OSError if it cannot be read."""
     # Here, not above: Pillow is an extra.
     from PIL import Image, ImageOps
 

@@ -14,8 +14,8 @@ from rich.text import Text
 
 from vecserve._channel import DEFAULT_ADDRESS
 from vecserve._extras import require_extra
-from vecserve._items import modality_of_suffix
 from vecserve.cli.index import Collection, Into, prompts_of, token
+from vecserve.cli.inputs import text_or_file
 from vecserve.cli.page import write_page
 from vecserve.cli.terminal import Server, Timeout, refuse_two_prompts, say, warn_if_untrained
 from vecserve.client import Client
@@ -94,7 +94,7 @@ def search(
         warn_if_untrained(info)
         [vector] = client.embed(
             embedding.model,
-            [_content(query)],
+            [text_or_file(query)],
             version=embedding.version,
             input_type=_input_type(info, input_type, prompt),
             prompt=prompt,
@@ -110,21 +110,6 @@ def search(
     if html is not None:
         write_page(html, query, embedding, hits)
         say("page", str(html), "bold")
-
-
-def _content(query: str) -> str | Path:
-    """Return the file of a query that names one, else the text.
-
-    Raises typer.BadParameter for the name of a photo or recording that is missing.
-    """
-    try:
-        if Path(query).is_file():
-            return Path(query)
-    except (OSError, ValueError):  # too long for a name, or NUL in it
-        return query
-    if not any(own.isspace() for own in query) and modality_of_suffix(Path(query)):
-        raise typer.BadParameter(f"there is no file {query}")
-    return query
 
 
 def _input_type(info: ModelInfo, input_type: str | None, prompt: str | None) -> str | None:
