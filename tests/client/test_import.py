@@ -50,6 +50,8 @@ main()
         ("milvus_lite", "milvus", ["search", "a", "--into", "x.db", "-c", "c"]),
         ("pyarrow", "parquet", ["search", "a", "--into", "x.parquet", "-c", "c"]),
         ("PIL", "milvus", ["search", "a", "--into", "x.db", "-c", "c", "--html", "x.html"]),
+        ("scipy", "compare", ["compare", "-m", "m", "--pairs", "x.csv"]),
+        ("matplotlib", "compare", ["compare", "-m", "m", "--pairs", "x", "--plot", "x.png"]),
         ("matplotlib", "compare", ["similarity", "a", "b", "-m", "m", "--png", "x.png"]),
         ("matplotlib", "bench", ["bench", "run", "-t", "typed:127.0.0.1:1/m", "--plots", "x"]),
         ("matplotlib", "bench", ["bench", "plot", "measured.json", "x"]),

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from vecserve.cli.bench import bench
+from vecserve.cli.compare import compare
 from vecserve.cli.embed import embed
 from vecserve.cli.index import index
 from vecserve.cli.models import models
@@ -24,6 +25,7 @@ app.command()(models)
 app.command()(index)
 app.command()(search)
 app.command()(similarity)
+app.command()(compare)
 app.add_typer(bench, name="bench")
 
 

@@ -146,7 +146,7 @@ def index(
                     dimensions=dimensions,
                     timeout=deadline.left_s,
                     ordered=False,
-                    in_flight=_in_flight(info),
+                    in_flight=in_flight(info),
                 )
                 try:
                     indexer.take(results)
@@ -235,7 +235,7 @@ def prompts_of(info: ModelInfo) -> tuple[dict[str, str], str | None]:
     return {}, None
 
 
-def _in_flight(info: ModelInfo) -> int:
+def in_flight(info: ModelInfo) -> int:
     """Return how many items are on their way: files are held in memory meanwhile."""
     only_text = [own.name for own in info.modalities] == ["text"]
     return _IN_FLIGHT_TEXTS if only_text else _IN_FLIGHT_FILES
