@@ -138,7 +138,7 @@ def test_labels_by_the_nearest_neighbour(compare: Command, client: Client, tmp_p
     (tmp_path / "labels" / "animals" / "broken.txt").write_bytes(b"\xff\xfe")
     done = compare("-m", TEXT, "--labels", "labels", "-k", "3", "--plot", "plot.svg", code=1)
     assert "failed: labels/animals/broken.txt: " in done.stderr
-    assert "1 files are in no folder of labels" in done.stderr
+    assert "left out, as they are in no folder of labels: 1 files" in done.stderr
     assert "classes of one file, which no other can tell: lone" in done.stderr
     assert "12 files of labels" in done.stdout
     assert "</svg>" in (tmp_path / "plot.svg").read_text()
@@ -169,7 +169,7 @@ def test_queries_by_what_is_relevant(compare: Command, client: Client) -> None:
     compare.write_lines("r.jsonl", documents)
     data = ("--queries", "q.jsonl", "--relevant", "r.jsonl")
     done = compare("-m", TEXT, *data)
-    assert "note: 1 queries that no document answers are left out" in done.stderr
+    assert "note: left out, as no document answers them: 1 queries" in done.stderr
     assert "recall@10" in done.stdout
 
     [own] = compare.json("-m", TEXT, *data, "-k", "2")["candidates"]
@@ -256,6 +256,11 @@ def test_data_that_tells_nothing_is_refused_by_line(compare: Command, tmp_path: 
         assert says in refusal(*data)
     compare.write_lines("r.jsonl", documents[:10])
     assert "there are 10 documents, and recall counts 10" in refusal(*data)
+    # A model that takes nothing of it: the first failures are named, and the rest counted.
+    compare.write_lines("r.jsonl", documents)
+    lines = compare("-m", IMAGE, *data, code=1).stderr.splitlines()
+    assert sum(line.startswith("failed: ") for line in lines) == 21
+    assert f"failed: and 20 more by {IMAGE}" in lines
     compare.write_lines("r.jsonl", [{"text": f"It is {n}."} for n in range(30)])
     assert "has 0 queries that a document answers: give 10 or more" in refusal(*data)
     assert "this server has" in refusal("-m", "no-such-model", *data)

@@ -21,6 +21,8 @@ from vecserve.evaluation.intervals import Candidate
 from vecserve.evaluation.task import Part
 from vecserve.models import ModelInfo
 
+_SHOWN_FAILURES = 20
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Embedded:
@@ -58,8 +60,8 @@ class Embedded:
         count = sum(len(part.contents) for part in parts)
         bar = progress.add_task("", total=count)
 
-        def results(part: Part, count: int | None = None) -> Iterator[Result]:
-            contents = part.contents[:count]
+        def results(part: Part, first: int | None = None) -> Iterator[Result]:
+            contents = part.contents[:first]
             return client.embed_stream(
                 info.name,
                 [Item(content, id=_name(content)) for content in contents],
@@ -79,7 +81,8 @@ class Embedded:
                     progress.advance(bar)
                     if result.error is not None:
                         bad.add(result.index)
-                        say("failed", f"{result.id}: {result.error.message}", "bold red")
+                        if sum(map(len, failed)) <= _SHOWN_FAILURES:
+                            say("failed", f"{result.id}: {result.error.message}", "bold red")
                     elif result.vector.ndim == 1:
                         rows[result.index] = result.vector
                     else:
@@ -87,6 +90,8 @@ class Embedded:
                             f"{info.name} gives a vector a position, which has no cosine"
                         )
         seconds = time.monotonic() - started
+        if (beyond := sum(map(len, failed)) - _SHOWN_FAILURES) > 0:
+            say("failed", f"and {beyond:,} more by {info.name}", "bold red")
         return cls(info, vectors, failed, (count - sum(map(len, failed))) / max(seconds, 1e-3))
 
     def forms(self, lengths: Sequence[int], encodings: Sequence[Encoding]) -> list[Candidate]:

@@ -2,6 +2,8 @@
 
 import json
 import sys
+import tempfile
+import webbrowser
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -55,6 +57,12 @@ def search(
             show_default=False,
         ),
     ] = None,
+    open_page: Annotated[
+        bool,
+        typer.Option(
+            "--open", help="Show that page in a browser; without --html it is a temporary file."
+        ),
+    ] = False,
     input_type: Annotated[
         str | None,
         typer.Option(
@@ -76,16 +84,16 @@ def search(
 
     \b
     vecserve search "a dog on the beach" --into vectors.db -c photos --html found.html
-    vecserve search photo.jpg --into vectors.db -c photos --top 3
+    vecserve search photo.jpg --into vectors.db -c photos --top 3 --open
     vecserve search "magnets" --into vectors.db -c docs --filter 'year >= 2020' --json
 
     Exits 0 with results, 1 if the server or the store failed, 2 for wrong usage.
     """
     refuse_two_prompts(input_type, prompt)
-    if html is not None:
+    if html is not None or open_page:
         require_extra("PIL", "milvus", "A page with thumbnails")
-        if not html.parent.is_dir():
-            raise typer.BadParameter(f"there is no folder {html.parent}: make it first")
+    if html is not None and not html.parent.is_dir():
+        raise typer.BadParameter(f"there is no folder {html.parent}: make it first")
     with open_store(into, collection, token()) as store, Client(server) as client:
         embedding = store.embedding
         if embedding is None:
@@ -107,9 +115,13 @@ def search(
             sys.stdout.write(json.dumps(asdict(hit)) + "\n")
     else:
         _print(hits)
+    if html is None and open_page:
+        html = Path(tempfile.mkdtemp(prefix="vecserve-"), "found.html")
     if html is not None:
         write_page(html, query, embedding, hits)
         say("page", str(html), "bold")
+        if open_page and not webbrowser.open(html.resolve().as_uri()):
+            say("not opened", "there is no browser here: open the page yourself", "bold yellow")
 
 
 def _input_type(info: ModelInfo, input_type: str | None, prompt: str | None) -> str | None:

@@ -42,7 +42,7 @@ class Labels:
             )
         notes = []
         if outside := len(files) - len(inside):
-            notes.append(f"{outside} files are in no folder of {folder}, and left out")
+            notes.append(f"left out, as they are in no folder of {folder}: {outside} files")
         classes = [file.relative_to(folder).parts[0] for file in inside]
         found = Counter(classes)
         if lone := sorted(name for name, count in found.items() if count == 1):

@@ -73,7 +73,7 @@ class Retrieval:
         answered = [place for place, grades in enumerate(self.relevant) if grades]
         notes = self.notes
         if unanswered := len(self.queries) - len(answered):
-            notes += (f"{unanswered} queries that no document answers are left out",)
+            notes += (f"left out, as no document answers them: {unanswered} queries",)
         check_count(self.source, len(answered), "queries that a document answers")
         if len(self.documents) <= max(self.results, NDCG_RESULTS):
             raise DataError(
