@@ -76,7 +76,7 @@ def test_ndcg_and_recall_are_scikit_learns() -> None:
 
 
 def test_equally_near_documents_do_not_win_by_their_place() -> None:
-    same = np.ones((100, 4), np.float32) / 2
+    same = unit(np.ones((100, 4), np.float32))
     ranking = nearest(same[:1], same, 10)
     assert len(set(ranking[0].tolist())) == 10
     assert ranking.max() > 50
@@ -91,7 +91,7 @@ def outcome(
     return Outcome(candidate, (metric,), Estimate(*behind) if behind else None)
 
 
-def pairs(gold: Sequence[float]) -> Pairs:
+def pairs(gold: Sequence[float] | Floats) -> Pairs:
     return Pairs("sts.csv", [], np.zeros((len(gold), 2), np.intp), np.asarray(gold, float))
 
 

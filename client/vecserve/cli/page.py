@@ -46,8 +46,10 @@ audio { display: block; width: 100%; }
 """
 
 _SCRIPT = """
-for (const player of document.querySelectorAll("[data-start]"))
-  player.addEventListener("loadedmetadata", () => { player.currentTime = player.dataset.start; });
+for (const player of document.querySelectorAll("[data-start]")) {
+  const seek = () => { player.currentTime = player.dataset.start; };
+  if (player.readyState > 0) seek(); else player.addEventListener("loadedmetadata", seek);
+}
 """
 
 

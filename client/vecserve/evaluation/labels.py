@@ -104,8 +104,8 @@ class Labels:
         _, labels = np.unique(self.classes, return_inverse=True)
         found = nearest(vectors[0], vectors[0], self.neighbours, themselves=False)
         right = votes(found, labels) == labels
-        return right[self.asked].astype(np.float64)[np.newaxis]
+        return np.asarray(right[self.asked], np.float64)[np.newaxis]
 
     def statistic(self, scores: Floats, sample: Indices) -> Floats:
         """Return the share of right answers in samples of files, [..., metrics, samples]."""
-        return scores[..., sample].mean(axis=-1)
+        return np.asarray(scores[..., sample].mean(axis=-1))

@@ -101,7 +101,7 @@ class Pairs:
     def score(self, vectors: Sequence[Vectors]) -> Floats:
         """Return the pairs' cosines, [1, pairs]."""
         one, other = (vectors[0][self.places[:, side]] for side in (0, 1))
-        return np.einsum("pd,pd->p", one, other, dtype=np.float64)[np.newaxis]
+        return np.asarray(np.einsum("pd,pd->p", one, other), np.float64)[np.newaxis]
 
     def statistic(self, scores: Floats, sample: Indices) -> Floats:
         """Return Spearman's correlation of cosine and score, [..., 1, samples]."""

@@ -46,7 +46,7 @@ class Retrieval:
         answers, [id, ...], or {id: grade}; without it, it answers none. Raises DataError.
         """
         places: dict[str, int] = {}
-        queries = []
+        queries: list[Content] = []
         for where, row in json_lines(queries_file):
             own = row.get("id")
             if not isinstance(own, str | int):
@@ -121,13 +121,14 @@ class Retrieval:
 
     def score(self, vectors: Sequence[Vectors]) -> Floats:
         """Return each query's nDCG and recall, [2, queries]."""
-        ranking = nearest(*vectors, max(self.results, NDCG_RESULTS))
+        queries, documents = vectors
+        ranking = nearest(queries, documents, max(self.results, NDCG_RESULTS))
         gain = ndcg(ranking[:, :NDCG_RESULTS], self.relevant)
         return np.stack([gain, recall(ranking[:, : self.results], self.relevant)])
 
     def statistic(self, scores: Floats, sample: Indices) -> Floats:
         """Return the metrics' means over samples of queries, [..., metrics, samples]."""
-        return scores[..., sample].mean(axis=-1)
+        return np.asarray(scores[..., sample].mean(axis=-1))
 
 
 def _grades(where: str, given: Any) -> dict[str, float]:
