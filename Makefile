@@ -80,7 +80,7 @@ setup-dev: .venv/.dev ## Add what tests and checks need
 	touch $@
 
 .venv/.dev: .venv/.ready
-	$(PIP) --editable '.[server,cpu,export,parquet,milvus,video,bench,dev]'
+	$(PIP) --editable '.[server,cpu,export,parquet,milvus,video,compare,bench,dev]'
 	touch $@
 
 clean: ## Remove everything make created

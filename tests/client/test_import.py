@@ -23,7 +23,7 @@ def test_the_client_is_light() -> None:
 
 def test_the_command_is_light_too() -> None:
     loaded = modules_after("import vecserve.cli")
-    assert not loaded & {"PIL", "pymilvus", "pandas"}
+    assert not loaded & {"PIL", "pymilvus", "pandas", "matplotlib", "scipy"}
     assert not loaded & {"onnxruntime", "torch", "vecserve_server", "vecserve_export", "pyarrow"}
 
 
@@ -50,6 +50,9 @@ main()
         ("milvus_lite", "milvus", ["search", "a", "--into", "x.db", "-c", "c"]),
         ("pyarrow", "parquet", ["search", "a", "--into", "x.parquet", "-c", "c"]),
         ("PIL", "milvus", ["search", "a", "--into", "x.db", "-c", "c", "--html", "x.html"]),
+        ("scipy", "compare", ["compare", "-m", "m", "--pairs", "x.csv"]),
+        ("matplotlib", "compare", ["compare", "-m", "m", "--pairs", "x", "--plot", "x.png"]),
+        ("matplotlib", "compare", ["similarity", "a", "b", "-m", "m", "--png", "x.png"]),
         ("matplotlib", "bench", ["bench", "run", "-t", "typed:127.0.0.1:1/m", "--plots", "x"]),
         ("matplotlib", "bench", ["bench", "plot", "measured.json", "x"]),
         ("tritonclient", "bench", ["bench", "run", "-t", "oip:127.0.0.1:1/m"]),

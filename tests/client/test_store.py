@@ -4,6 +4,7 @@ VECSERVE_KILL_ITEMS and VECSERVE_KILL_MOMENTS make the test that kills the comma
 """
 
 import contextlib
+import datetime
 import json
 import os
 import random
@@ -19,9 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 import soundfile
 
+from tests.support import video_bundle
+from tests.support.server_process import ServerProcess
+from tests.support.testdata import clips
 from vecserve import Client
 from vecserve.store import open_store
 from vecserve.store.records import Known
@@ -178,6 +184,31 @@ def test_rows_with_metadata_are_filtered(vecserve: Command, tmp_path: Path) -> N
     }
 
 
+def test_rows_of_a_parquet_file(server_address: str, tmp_path: Path, collection: str) -> None:
+    vecserve = Command(server_address, tmp_path, str(tmp_path / "vectors.db"), collection)
+    days = [datetime.date(2024, 5, day) for day in (1, 2, 3)]
+    table = {
+        "id": ["a", None, "c"],
+        "text": ["A dog runs.", "A puppy plays.", None],
+        "day": days,
+        "year": [2024, None, 2022],
+    }
+    pyarrow.parquet.write_table(pyarrow.table(table), tmp_path / "rows.parquet")
+    done = vecserve("index", "rows.parquet", "-m", TEXT, code=1)
+    assert "2 embedded, 0 unchanged, 1 failed" in done.stderr
+    assert 'failed: rows.parquet, row 3: not an object with a "text" or a "path"' in done.stderr
+    found = {hit["path"]: hit["metadata"] for hit in vecserve.search("a dog")}
+    [(_, unnamed)] = [own for own in found.items() if not own[0].endswith("#a")]
+    assert found[f"{tmp_path}/rows.parquet#a"] == {
+        **{"id": "a", "text": "A dog runs.", "day": "2024-05-01", "year": 2024}
+    }
+    assert unnamed == {"text": "A puppy plays.", "day": "2024-05-02"}
+    assert "2 unchanged" in vecserve("index", "rows.parquet", "-m", TEXT, code=1).stderr
+    (tmp_path / "broken.parquet").write_text("no table")
+    done = vecserve("index", "broken.parquet", "-m", TEXT, code=1)
+    assert "failed: broken.parquet: cannot read broken.parquet: " in done.stderr
+
+
 def test_photos_changed_vanished_and_broken(vecserve: Command, photo: Path, tmp_path: Path) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()
@@ -279,21 +310,78 @@ def test_a_page_of_photos_in_a_browser(
     if browser is None:
         pytest.skip("NOT LOOKED AT IN A BROWSER: there is no chromium here")
     # What the page is on a phone: every picture drawn, nothing wider than the screen.
-    report = (
-        "<script>addEventListener('load', () => { document.title = JSON.stringify("
-        "[[...document.images].filter(i => i.naturalWidth > 0).length, "
-        "document.documentElement.scrollWidth <= innerWidth]) })</script>"
+    shown = in_browser(
+        browser,
+        tmp_path / "found.html",
+        "JSON.stringify([[...document.images].filter(i => i.naturalWidth > 0).length, "
+        "document.documentElement.scrollWidth <= innerWidth])",
     )
-    probe = tmp_path / "probe.html"
-    probe.write_text(page.replace("</html>", report + "</html>"))
+    assert shown == "[5,true]"
+
+
+def in_browser(browser: str, page: Path, expression: str) -> str:
+    """Return what a JavaScript expression is once the page is loaded."""
+    # The event waits for pictures, and for what players say of themselves.
+    report = f"addEventListener('load', () => {{ document.title = {expression}; }})"
+    probe = page.with_name("probe.html")
+    probe.write_text(page.read_text().replace("</html>", f"<script>{report}</script></html>"))
     shown = subprocess.run(
         [
             *(browser, "--headless", "--no-sandbox", "--disable-gpu", "--window-size=500,900"),
-            *(f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=5000"),
-            *("--dump-dom", probe.as_uri()),
+            *(f"--user-data-dir={page.parent / 'profile'}", "--dump-dom", probe.as_uri()),
         ],
         capture_output=True,
         text=True,
         timeout=TIMEOUT_S,
     )
-    assert "<title>[5,true]</title>" in shown.stdout, shown.stderr
+    found = re.search("<title>(.*)</title>", shown.stdout)
+    assert found, shown.stderr
+    return found[1]
+
+
+def test_a_page_is_opened_in_the_browser(
+    server_address: str, tmp_path: Path, collection: str
+) -> None:
+    vecserve = Command(server_address, tmp_path, str(tmp_path / "vectors.db"), collection)
+    vecserve("index", "-", "-m", TEXT, stdin="A line.")
+    browser = tmp_path / "browser"
+    browser.write_text('#!/bin/sh\necho "$1" >> opened\n')
+    browser.chmod(0o755)
+    vecserve.environment |= {"BROWSER": f"{browser} %s", "TMPDIR": str(tmp_path)}
+    vecserve("search", "a", "--open")
+    vecserve("search", "a", "--open", "--html", "found.html")
+    temporary, named = (tmp_path / "opened").read_text().splitlines()
+    assert named == (tmp_path / "found.html").as_uri()
+    assert "A line." in Path(temporary.removeprefix("file://")).read_text()
+    vecserve.environment["BROWSER"] = "false %s"
+    done = vecserve("search", "a", "--open", "--html", "found.html")
+    assert "there is no browser here: open the page yourself" in done.stderr
+
+
+def test_windows_of_a_video(tmp_path: Path, collection: str) -> None:
+    repository = tmp_path / "repository"
+    video_bundle.write_bundle(repository)
+    video = tmp_path / "bunny.mp4"
+    shutil.copy(clips()[-1], video)
+    with ServerProcess(repository, "--max-video-windows", "3") as server:
+        vecserve = Command(server.address, tmp_path, str(tmp_path / "vectors.db"), collection)
+        vecserve("index", video, "-m", video_bundle.NAME)
+        assert "1 unchanged" in vecserve("index", video, "-m", video_bundle.NAME).stderr
+        hits = vecserve.search(video)
+        vecserve("search", video, "-k", "3", "--html", "found.html")
+    assert {hit["modality"] for hit in hits} == {"video"}
+    starts = sorted(hit["start_s"] for hit in hits)
+    assert starts[0] == 0
+    assert [hit["end_s"] - hit["start_s"] for hit in hits] == pytest.approx([0.64] * 3, abs=0.01)
+    assert starts[2] > starts[1] + 1
+    page = (tmp_path / "found.html").read_text()
+    assert page.count('<video controls preload="metadata"') == 3
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("NOT LOOKED AT IN A BROWSER: there is no chromium here")
+    times = in_browser(
+        browser,
+        tmp_path / "found.html",
+        "JSON.stringify([...document.querySelectorAll('video')].map(v => v.currentTime))",
+    )
+    assert sorted(json.loads(times)) == pytest.approx(starts, abs=0.01)

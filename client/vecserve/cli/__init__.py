@@ -6,10 +6,12 @@ from typing import Annotated
 import typer
 
 from vecserve.cli.bench import bench
+from vecserve.cli.compare import compare
 from vecserve.cli.embed import embed
 from vecserve.cli.index import index
 from vecserve.cli.models import models
 from vecserve.cli.search import search
+from vecserve.cli.similarity import similarity
 from vecserve.cli.terminal import reporting_errors
 
 app = typer.Typer(
@@ -22,6 +24,8 @@ app.command()(embed)
 app.command()(models)
 app.command()(index)
 app.command()(search)
+app.command()(similarity)
+app.command()(compare)
 app.add_typer(bench, name="bench")
 
 

@@ -20,7 +20,7 @@ from vecserve._channel import DEFAULT_ADDRESS
 from vecserve._deadline import Deadline
 from vecserve.cli.indexing import Counts, Indexer
 from vecserve.cli.inputs import STDIN, Inputs, find
-from vecserve.cli.sources import roots, sources
+from vecserve.cli.sources import TABLES, roots, sources
 from vecserve.cli.terminal import (
     Dimensions,
     Prompt,
@@ -68,7 +68,7 @@ def index(
         typer.Argument(
             metavar="[FILES | -]...",
             help="Files, folders (what the model takes in them and below), globs in quotes, "
-            ".jsonl files, or - for lines of text on stdin.",
+            ".jsonl and .parquet files, or - for lines of text on stdin.",
             show_default=False,
         ),
     ] = None,
@@ -105,9 +105,9 @@ def index(
     """Embed files and texts into a collection that `vecserve search` searches.
 
     Run it again at any time, after a crash too: what is unchanged is passed over, by
-    a hash of its content, and what changed is embedded anew. A long audio gives one
-    vector a window. A collection holds the vectors of one model, version and prompt;
-    another is refused. An item that fails is named on stderr and the others go on.
+    a hash of its content, and what changed is embedded anew. A long audio or video gives one
+    vector a window. A collection holds the vectors of one model, version and prompt; another
+    is refused. An item that fails is named on stderr and the others go on.
 
     \b
     vecserve index photos/ -m clip-vit-base-patch32 --into vectors.db -c photos
@@ -116,8 +116,8 @@ def index(
     vecserve index 'talks/**/*.mp3' -m whisper-base --into https://HOST:19530 -c talks
 
     A line of a .jsonl is {"text": ...} or {"path": ...}, with an "id" if it has one; what
-    else it has is kept with the vector, for --filter. Exits 0 if all went well, 1 if an
-    item, the server or the store failed, 2 for wrong usage.
+    else it has is kept with the vector, for --filter. A .parquet has the same as columns.
+    Exits 0 if all went well, 1 if an item, the server or the store failed, 2 for wrong usage.
     """
     if not files:
         if sys.stdin.isatty():
@@ -146,7 +146,7 @@ def index(
                     dimensions=dimensions,
                     timeout=deadline.left_s,
                     ordered=False,
-                    in_flight=_in_flight(info),
+                    in_flight=in_flight(info),
                 )
                 try:
                     indexer.take(results)
@@ -176,7 +176,7 @@ class IndexProgress:
             transient=True,
             disable=not stderr.is_terminal,
         )
-        whole = not any(path.suffix == ".jsonl" for path in inputs.paths)
+        whole = not any(path.suffix in TABLES for path in inputs.paths)
         total = inputs.count if whole else None
         self._bar = self._progress.add_task("", total=total, rate=0.0, failed=0)
         self._done = 0
@@ -235,7 +235,7 @@ def prompts_of(info: ModelInfo) -> tuple[dict[str, str], str | None]:
     return {}, None
 
 
-def _in_flight(info: ModelInfo) -> int:
+def in_flight(info: ModelInfo) -> int:
     """Return how many items are on their way: files are held in memory meanwhile."""
     only_text = [own.name for own in info.modalities] == ["text"]
     return _IN_FLIGHT_TEXTS if only_text else _IN_FLIGHT_FILES

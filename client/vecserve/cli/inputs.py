@@ -1,10 +1,12 @@
-"""Inputs of `vecserve embed`: texts, lines, files, folders and globs, as items."""
+"""Inputs of the commands: texts, lines, files, folders and globs, as items."""
 
 import glob
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import typer
 
 from vecserve._items import Item, modality_of_suffix
 from vecserve.models import ModelInfo
@@ -64,6 +66,24 @@ def find(texts: Sequence[str], files: Sequence[str], model: ModelInfo) -> Inputs
         else:
             paths.append(path)
     return Inputs(texts, paths, skipped)
+
+
+def text_or_file(given: str) -> str | Path:
+    """Return the file that an argument names, else the argument as a text.
+
+    Raises typer.BadParameter for a folder, and for the name of a photo or recording
+    that is missing.
+    """
+    try:
+        if Path(given).is_file():
+            return Path(given)
+    except (OSError, ValueError):  # too long for a name, or NUL in it
+        return given
+    if given.endswith(os.sep):
+        raise typer.BadParameter(f"{given} is a folder: name its files")
+    if not any(own.isspace() for own in given) and modality_of_suffix(Path(given)):
+        raise typer.BadParameter(f"there is no file {given}")
+    return given
 
 
 def _below(folder: Path) -> Iterator[Path]:

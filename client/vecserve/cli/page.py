@@ -1,4 +1,4 @@
-"""Results of a search as one HTML page: thumbnails, audio players, texts, and no other file."""
+"""Results of a search as one HTML page: thumbnails, players, texts, and no other file."""
 
 import base64
 import html
@@ -11,17 +11,22 @@ from vecserve.store.records import Hit
 
 THUMBNAIL_PIXELS = 480
 """Longer side of a thumbnail: sharp on a phone, some 30 kB."""
-MAX_AUDIO_BYTES = 8 * 2**20
-"""Larger recordings are linked to: the page would be slow to open."""
+MAX_PLAYED_BYTES = 8 * 2**20
+"""Larger recordings and videos are linked to: the page would be slow to open."""
 _SHOWN_CHARACTERS = 600
 
-_AUDIO_TYPES = {
+_PLAYED_TYPES = {
     ".wav": "audio/wav",
     ".flac": "audio/flac",
     ".ogg": "audio/ogg",
     ".oga": "audio/ogg",
     ".opus": "audio/ogg",
     ".mp3": "audio/mpeg",
+    ".mp4": "video/mp4",
+    ".m4v": "video/mp4",
+    ".mov": "video/mp4",
+    ".webm": "video/webm",
+    ".mkv": "video/x-matroska",
 }
 
 _STYLE = """
@@ -34,14 +39,17 @@ ol { display: grid; gap: 1rem; list-style: none; margin: 1rem 0; padding: 0;
      grid-template-columns: repeat(auto-fill, minmax(min(16rem, 100%), 1fr)); }
 li { border: 1px solid #8884; border-radius: .5rem; overflow: hidden; }
 li > div { padding: .6rem .75rem; }
-img { aspect-ratio: 4/3; background: #8882; display: block; object-fit: contain; width: 100%; }
+img, video { aspect-ratio: 4/3; background: #8882; display: block; object-fit: contain;
+             width: 100%; }
 audio { display: block; width: 100%; }
 .text { overflow-wrap: anywhere; white-space: pre-wrap; }
 """
 
 _SCRIPT = """
-for (const player of document.querySelectorAll("audio[data-start]"))
-  player.addEventListener("loadedmetadata", () => { player.currentTime = player.dataset.start; });
+for (const player of document.querySelectorAll("[data-start]")) {
+  const seek = () => { player.currentTime = player.dataset.start; };
+  if (player.readyState > 0) seek(); else player.addEventListener("loadedmetadata", seek);
+}
 """
 
 
@@ -78,15 +86,16 @@ def _media(hit: Hit) -> str:
     path = Path(hit.path)
     try:
         if hit.modality == "image":
-            return f'<img alt="{html.escape(path.name)}" src="{_thumbnail(path)}">'
-        if hit.modality == "audio":
+            return f'<img alt="{html.escape(path.name)}" src="{thumbnail(path)}">'
+        if hit.modality in ("audio", "video"):
             return _player(path, hit)
     except OSError as error:  # Pillow's errors of files are OSErrors
         return f"<div>{html.escape(error.strerror or 'not a picture')}</div>"
     return ""
 
 
-def _thumbnail(path: Path) -> str:
+def thumbnail(path: Path) -> str:
+    """Return a small picture of a photo as a data URL. Raises OSError if it cannot be read."""
     # Here, not above: Pillow is an extra.
     from PIL import Image, ImageOps
 
@@ -100,12 +109,14 @@ def _thumbnail(path: Path) -> str:
 
 def _player(path: Path, hit: Hit) -> str:
     start = hit.start_s or 0.0
-    if path.stat().st_size > MAX_AUDIO_BYTES:
+    if path.stat().st_size > MAX_PLAYED_BYTES:
         link = f"{path.as_uri()}#t={start:g}"
         return f'<div><a href="{html.escape(link)}">{html.escape(path.name)}</a></div>'
-    kind = _AUDIO_TYPES.get(path.suffix.lower(), "audio/mpeg")
+    kind = _PLAYED_TYPES.get(path.suffix.lower(), f"{hit.modality}/mpeg")
     source = _data(kind, path.read_bytes())
-    return f'<audio controls preload="metadata" data-start="{start:g}" src="{source}"></audio>'
+    tag = hit.modality
+    attributes = f'controls preload="metadata" data-start="{start:g}" src="{source}"'
+    return f"<{tag} {attributes}></{tag}>"
 
 
 def _text(hit: Hit) -> str:

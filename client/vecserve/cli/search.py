@@ -2,6 +2,8 @@
 
 import json
 import sys
+import tempfile
+import webbrowser
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,8 +16,8 @@ from rich.text import Text
 
 from vecserve._channel import DEFAULT_ADDRESS
 from vecserve._extras import require_extra
-from vecserve._items import modality_of_suffix
 from vecserve.cli.index import Collection, Into, prompts_of, token
+from vecserve.cli.inputs import text_or_file
 from vecserve.cli.page import write_page
 from vecserve.cli.terminal import Server, Timeout, refuse_two_prompts, say, warn_if_untrained
 from vecserve.client import Client
@@ -55,6 +57,12 @@ def search(
             show_default=False,
         ),
     ] = None,
+    open_page: Annotated[
+        bool,
+        typer.Option(
+            "--open", help="Show that page in a browser; without --html it is a temporary file."
+        ),
+    ] = False,
     input_type: Annotated[
         str | None,
         typer.Option(
@@ -76,16 +84,16 @@ def search(
 
     \b
     vecserve search "a dog on the beach" --into vectors.db -c photos --html found.html
-    vecserve search photo.jpg --into vectors.db -c photos --top 3
+    vecserve search photo.jpg --into vectors.db -c photos --top 3 --open
     vecserve search "magnets" --into vectors.db -c docs --filter 'year >= 2020' --json
 
     Exits 0 with results, 1 if the server or the store failed, 2 for wrong usage.
     """
     refuse_two_prompts(input_type, prompt)
-    if html is not None:
+    if html is not None or open_page:
         require_extra("PIL", "milvus", "A page with thumbnails")
-        if not html.parent.is_dir():
-            raise typer.BadParameter(f"there is no folder {html.parent}: make it first")
+    if html is not None and not html.parent.is_dir():
+        raise typer.BadParameter(f"there is no folder {html.parent}: make it first")
     with open_store(into, collection, token()) as store, Client(server) as client:
         embedding = store.embedding
         if embedding is None:
@@ -94,7 +102,7 @@ def search(
         warn_if_untrained(info)
         [vector] = client.embed(
             embedding.model,
-            [_content(query)],
+            [text_or_file(query)],
             version=embedding.version,
             input_type=_input_type(info, input_type, prompt),
             prompt=prompt,
@@ -107,24 +115,13 @@ def search(
             sys.stdout.write(json.dumps(asdict(hit)) + "\n")
     else:
         _print(hits)
+    if html is None and open_page:
+        html = Path(tempfile.mkdtemp(prefix="vecserve-"), "found.html")
     if html is not None:
         write_page(html, query, embedding, hits)
         say("page", str(html), "bold")
-
-
-def _content(query: str) -> str | Path:
-    """Return the file of a query that names one, else the text.
-
-    Raises typer.BadParameter for the name of a photo or recording that is missing.
-    """
-    try:
-        if Path(query).is_file():
-            return Path(query)
-    except (OSError, ValueError):  # too long for a name, or NUL in it
-        return query
-    if not any(own.isspace() for own in query) and modality_of_suffix(Path(query)):
-        raise typer.BadParameter(f"there is no file {query}")
-    return query
+        if open_page and not webbrowser.open(html.resolve().as_uri()):
+            say("not opened", "there is no browser here: open the page yourself", "bold yellow")
 
 
 def _input_type(info: ModelInfo, input_type: str | None, prompt: str | None) -> str | None:

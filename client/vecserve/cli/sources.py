@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vecserve._extras import require_extra
 from vecserve._items import modality_of_suffix
 from vecserve.cli.inputs import STDIN, Inputs
 from vecserve.models import ModelInfo
@@ -19,7 +20,10 @@ MAX_METADATA_BYTES = 60_000
 """Most metadata of a record, as JSON; Milvus takes 65,536 bytes."""
 KEPT_TEXT = 8_000
 """Characters of a text that are kept beside its vector."""
+TABLES = (".jsonl", ".parquet")
+"""Suffixes of files whose rows are sources."""
 _CHUNK_BYTES = 2**20
+_ROWS_OF_BATCH = 256
 
 OnFailure = Callable[[str, str], None]
 
@@ -53,13 +57,14 @@ class Source:
 def sources(inputs: Inputs, model: ModelInfo, on_failure: OnFailure) -> Iterator[Source]:
     """Yield what there is to embed, in order.
 
-    Of files: themselves, the rows of a .jsonl, the lines of stdin. Calls
-    `on_failure(name, message)` for a line that holds nothing to embed.
+    Of files: themselves, the rows of a table, the lines of stdin. Calls
+    `on_failure(name, message)` for a row that holds nothing to embed. Raises MissingExtra
+    for a .parquet without its extra.
     """
     for path in inputs.paths:
         if path == Path(STDIN):
             found = _lines(inputs, on_failure)
-        elif path.suffix == ".jsonl":
+        elif path.suffix in TABLES:
             found = _rows(path, model, on_failure)
         else:
             found = iter([_file(path, model)])
@@ -104,21 +109,41 @@ def _lines(inputs: Inputs, on_failure: OnFailure) -> Iterator[Source]:
 
 def _rows(path: Path, model: ModelInfo, on_failure: OnFailure) -> Iterator[Source]:
     name = os.path.abspath(path)
+    rows = _lines_of(path) if path.suffix == ".jsonl" else _rows_of(path)
     try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                if not line.strip():
-                    continue
-                try:
-                    yield _row(line, path, name, model)
-                except (ValueError, TypeError) as error:
-                    on_failure(f"{path}, line {number}", str(error))
+        for where, row in rows:
+            try:
+                yield _row(json.loads(row) if isinstance(row, bytes) else row, path, name, model)
+            except (ValueError, TypeError) as error:
+                on_failure(f"{path}, {where}", str(error))
     except OSError as error:
-        on_failure(str(path), f"cannot read {path}: {error.strerror}")
+        on_failure(str(path), f"cannot read {path}: {error.strerror or error}")
+    except ValueError as error:  # pyarrow's, of a damaged file
+        on_failure(str(path), f"cannot read {path}: {error}")
 
 
-def _row(line: bytes, file: Path, name: str, model: ModelInfo) -> Source:
-    row = json.loads(line)
+def _lines_of(path: Path) -> Iterator[tuple[str, bytes]]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                yield f"line {number}", line
+
+
+def _rows_of(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the rows of a Parquet file, their nulls left out; what is no JSON becomes a string."""
+    require_extra("pyarrow", "parquet", "Parquet")
+    import pyarrow.parquet
+
+    with pyarrow.parquet.ParquetFile(path) as file:
+        number = 0
+        for batch in file.iter_batches(_ROWS_OF_BATCH):
+            for row in batch.to_pylist():
+                number += 1
+                present = {key: value for key, value in row.items() if value is not None}
+                yield f"row {number}", json.loads(json.dumps(present, default=str))
+
+
+def _row(row: Any, file: Path, name: str, model: ModelInfo) -> Source:
     if not isinstance(row, dict) or ("text" in row) == ("path" in row):
         raise ValueError('not an object with a "text" or a "path"')
     text, path, own = row.pop("text", None), row.pop("path", None), row.pop("id", None)

@@ -16,7 +16,7 @@ FIELDS = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Record:
-    """One vector: of an item, or of one window of a long audio."""
+    """One vector: of an item, or of one window of a long audio or video."""
 
     key: str
     """From `record_key`; a record that is upserted replaces the one of its key."""
@@ -25,7 +25,7 @@ class Record:
     path: str
     """The file, absolute; of a text its source and name, as in stdin#1f2e or rows.jsonl#7."""
     modality: str
-    """text, image or audio."""
+    """text, image, audio or video."""
     content: str
     """Hash of what was embedded; another one means that it changed."""
     window: int = 0
