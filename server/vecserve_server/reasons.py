@@ -128,7 +128,7 @@ class Reason(StrEnum):
     AUDIO_OUT_OF_RANGE = auto()
     """The audio holds samples that are not finite, or far over full scale. Write it anew."""
     AUDIO_UNSUPPORTED = auto()
-    """The audio has a sample rate or a number of channels that the server does not take, or several.
+    """The audio has a sample rate or number of channels that the server does not take, or several.
 
     Resample it, mix it down, or send files that were joined each alone.
     """

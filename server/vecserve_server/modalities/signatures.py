@@ -53,7 +53,7 @@ _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{16,}={0,2}\s*")
 
 # What to do with files of which nothing else would come to mind.
 _REMEDIES = {
-    "AAC audio (ADTS)": "convert it, for instance with `ffmpeg -i IN OUT.flac`",
+    "AAC audio in ADTS": "convert it, for instance with `ffmpeg -i IN OUT.flac`",
     "M4A (AAC) audio": "convert it, for instance with `ffmpeg -i IN OUT.flac`",
     "an AVIF image": "convert it to PNG, or update Pillow on the server",
     "a HEIC image": "convert it to JPEG, or install pillow-heif on the server",
@@ -88,7 +88,7 @@ def kind_of(data: bytes) -> str:
     if data[4:8] == b"ftyp":
         return _iso_kind(data)
     if data[:1] == b"\xff" and data[1:2] in (b"\xf0", b"\xf1", b"\xf8", b"\xf9"):
-        return "AAC audio (ADTS)"
+        return "AAC audio in ADTS"
     for signature, name in _SIGNATURES:
         if data.startswith(signature):
             return name

@@ -4,16 +4,7 @@ import numpy as np
 import pytest
 import soxr
 
-from tests.support.sounds import (
-    RATE,
-    WINDOW,
-    clip,
-    cosine,
-    encoded,
-    heard,
-    prepare,
-    refusal,
-)
+from tests.support.sounds import RATE, WINDOW, clip, cosine, encoded, heard, prepare, refusal
 from vecserve_server.errors import InvalidItem
 from vecserve_server.modalities.audio_decode import EncodedAudio, PcmAudio, SampleFormat
 from vecserve_server.modalities.rows import Span

@@ -1,8 +1,10 @@
 """Audio files as people have them: joined by cat, streamed by encoders, tagged by players."""
 
+import io
 import struct
 from collections.abc import Callable
 
+import av
 import numpy as np
 import pytest
 
@@ -188,6 +190,55 @@ def test_an_mp3_that_lacks_frames_its_header_counts() -> None:
 def test_aac_named_mp3_is_named(tag: bytes) -> None:
     error = refusal(EncodedAudio(tag + b"\xff\xf1\x50\x80\x02\x1f\xfc" + bytes(100)))
     assert error.reason == "AUDIO_UNREADABLE"
-    assert "like AAC audio (ADTS) (convert it, for instance with `ffmpeg -i IN OUT.flac`)" in (
+    assert "like AAC audio in ADTS (convert it, for instance with `ffmpeg -i IN OUT.flac`)" in (
         error.message
     )
+
+
+class Pipe(io.BytesIO):
+    """A file that its writer cannot go back in."""
+
+    def seekable(self) -> bool:
+        return False
+
+    def seek(self, *_: int) -> int:
+        raise OSError("a pipe")
+
+
+def piped(form: str, codec: str, rate: int) -> bytes:
+    """What FFmpeg writes to a pipe, of the clip."""
+    pipe = Pipe()
+    with av.open(pipe, "w", format=form) as container:
+        stream = container.add_stream(codec, rate=rate)
+        assert isinstance(stream, av.AudioStream)
+        stream.layout = "mono"
+        pcm = (clip() * 32767).astype(np.int16)
+        frame = av.AudioFrame.from_ndarray(pcm[np.newaxis], format="s16", layout="mono")
+        frame.sample_rate = RATE
+        resampler = av.AudioResampler(stream.format, "mono", rate, stream.frame_size or 1152)
+        for part in [*resampler.resample(frame), *resampler.resample(None), None]:
+            container.mux(stream.encode(part))
+    return pipe.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("form", "codec", "rate"),
+    [
+        ("wav", "pcm_s16le", RATE),
+        ("wav", "adpcm_ima_wav", RATE),
+        ("flac", "flac", RATE),
+        ("ogg", "libopus", 48_000),
+        ("mp3", "libmp3lame", RATE),
+        ("mp2", "mp2", 48_000),
+    ],
+)
+def test_what_ffmpeg_writes_to_a_pipe_is_heard_whole(form: str, codec: str, rate: int) -> None:
+    data = piped(form, codec, rate)
+    # What pads the start and end is not said of a pipe's MP3 and MP2, and part of the sound.
+    once = heard(EncodedAudio(data))
+    assert 0 <= len(once) - len(clip()) < 4 * 1152
+    twice = heard(EncodedAudio(data * 2))
+    assert abs(len(twice) - 2 * len(once)) < 1152
+    if form in ("wav", "flac"):
+        assert cosine(once, clip()) > 0.9
+        assert cosine(twice[len(once) :], clip()) > 0.9
