@@ -19,9 +19,9 @@ class Reason(StrEnum):
 
     # The request.
     MALFORMED_MESSAGE = auto()
-    """The bytes are not the message that the method takes.
+    """The bytes are not the message that the method takes, or a text in it is not UTF-8.
 
-    Check that the client's stubs are of this protocol.
+    Check that the client's stubs are of this protocol, and, in C++, that its texts are UTF-8.
     """
     NO_ITEMS = auto()
     """The request has no items, or no rows. Send at least one."""
