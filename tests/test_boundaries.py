@@ -118,9 +118,11 @@ LAYERS = {
         "bundle onnx_file",
     ],
     "vecserve_server.modalities": [
-        "__init__ content resample rows signatures",
-        "audio_decode base encoding finish video_container",
-        "video_decode",
+        "__init__ audio_tags audio_tolerance content image_formats png_chunks resample rows "
+        "tiff_header",
+        "audio_flac audio_mpeg audio_ogg audio_riff signatures",
+        "audio_parts base encoding finish video_container",
+        "audio_decode video_decode",
         "audio image text video",
         "registry",
     ],

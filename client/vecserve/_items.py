@@ -25,9 +25,16 @@ _ENVELOPE_BYTES = 4096
 
 # The media that a server reads. Python's `mimetypes` knows some of these only on
 # machines that happen to have a mime.types file, so they are spelled out.
-_IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
-_AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3"}
-_VIDEO_SUFFIXES = {".mp4", ".m4v", ".mov", ".webm", ".mkv"}
+_IMAGE_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".pjpeg", ".pjp", ".png", ".apng"}
+_IMAGE_SUFFIXES |= {".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"}
+_IMAGE_SUFFIXES |= {".avif", ".heic", ".heif", ".hif"}  # not by every server
+_AUDIO_SUFFIXES = {".wav", ".wave", ".bwf", ".rf64", ".flac", ".ogg", ".oga", ".opus"}
+_AUDIO_SUFFIXES |= {".mp3", ".mpga", ".mp2"}
+_VIDEO_SUFFIXES = {".mp4", ".m4v", ".f4v", ".mov", ".qt", ".3gp", ".3g2", ".webm", ".mkv"}
+
+_UTF16_PROBE_BYTES = 256
+_UTF16_ZEROS = 0.8
+"""Share of the high bytes that are zero in text of mostly Latin letters."""
 
 _PNG_MODES = {"1", "L", "LA", "I;16", "P", "RGB", "RGBA"}
 """Pillow modes that a PNG holds without loss; others are converted to RGB."""
@@ -35,7 +42,7 @@ _PNG_MODES = {"1", "L", "LA", "I;16", "P", "RGB", "RGBA"}
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An encoded image file: JPEG, PNG, WebP, GIF (first frame), BMP or TIFF.
+    """An encoded image file: JPEG, PNG, WebP, GIF (first frame), BMP, TIFF or AVIF.
 
     `data` is its bytes, or the path of the file.
     """
@@ -45,7 +52,7 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Audio:
-    """An encoded audio file: WAV, FLAC, OGG or MP3, of any rate and channels.
+    """An encoded audio file, or several in a row: WAV, FLAC, OGG or MP3, of any rate and channels.
 
     `data` is its bytes, or the path of the file.
     """
@@ -209,6 +216,24 @@ def _media_of(model: ModelInfo | None, content: object) -> str:
     raise TypeError(f"{name}: {model.name} takes no images, audio or video: give its text as a str")
 
 
+def decode_text(data: bytes) -> str:
+    """Return the text of a file, without its byte order mark. Raises UnusableItem."""
+    try:
+        if not looks_like_utf16(data):
+            return data.decode("utf-8-sig")
+        why = "UTF-16 text: convert it, for instance with `iconv -f UTF-16 -t UTF-8`"
+    except UnicodeDecodeError as error:
+        why = f"not UTF-8 text: {error}"
+    raise UnusableItem("INVALID_ARGUMENT", "TEXT_NOT_UNICODE", why)
+
+
+def looks_like_utf16(data: bytes) -> bool:
+    """Whether text has UTF-16's byte order mark, or a zero in most of every second byte."""
+    start = data[:_UTF16_PROBE_BYTES]
+    zeros = max(start[::2].count(0), start[1::2].count(0))
+    return start[:2] in (b"\xff\xfe", b"\xfe\xff") or 2 * zeros > _UTF16_ZEROS * len(start) > 0
+
+
 def _text(text: str) -> embedding_pb2.Item:
     try:
         return embedding_pb2.Item(text=text)
@@ -231,11 +256,9 @@ def _file(path: Path, model: ModelInfo | None) -> embedding_pb2.Item:
     if kind != "text":
         return _BYTES_OF[kind](data)
     try:
-        return _text(data.decode())
-    except UnicodeDecodeError as error:
-        raise UnusableItem(
-            "INVALID_ARGUMENT", "TEXT_NOT_UNICODE", f"{path} is not UTF-8 text: {error}"
-        ) from error
+        return _text(decode_text(data))
+    except UnusableItem as error:
+        raise UnusableItem(error.code, error.reason, f"{path} is {error.message}") from error
 
 
 def _bytes(data: bytes | Path) -> bytes:

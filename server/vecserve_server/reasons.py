@@ -19,9 +19,9 @@ class Reason(StrEnum):
 
     # The request.
     MALFORMED_MESSAGE = auto()
-    """The bytes are not the message that the method takes.
+    """The bytes are not the message that the method takes, or a text in it is not UTF-8.
 
-    Check that the client's stubs are of this protocol.
+    Check that the client's stubs are of this protocol, and, in C++, that its texts are UTF-8.
     """
     NO_ITEMS = auto()
     """The request has no items, or no rows. Send at least one."""
@@ -119,15 +119,18 @@ class Reason(StrEnum):
     AUDIO_TRUNCATED = auto()
     """The audio ends before its header says. Send all of the file, or write it anew."""
     AUDIO_LENGTH_WRONG = auto()
-    """The MP3 does not say how long it is, and its end would be lost. Write it anew."""
+    """A part of the file is neither sound that its headers state nor a known tag.
+
+    It would be left out: write the file anew.
+    """
     AUDIO_TOO_LONG = auto()
     """The audio lasts longer, or has more samples, than the server takes. Send it in parts."""
     AUDIO_OUT_OF_RANGE = auto()
     """The audio holds samples that are not finite, or far over full scale. Write it anew."""
     AUDIO_UNSUPPORTED = auto()
-    """The audio has a sample rate or a number of channels that the server does not take.
+    """The audio has a sample rate or number of channels that the server does not take, or several.
 
-    Resample it, or mix it down.
+    Resample it, mix it down, or send files that were joined each alone.
     """
     PCM_INVALID = auto()
     """The samples are no whole number of frames. Check their format and channels."""

@@ -135,6 +135,41 @@ def test_a_line_that_is_no_text(vecserve: Command, tmp_path: Path) -> None:
     assert [row["item"] for row in rows] == ["one", "three"]
 
 
+def test_a_byte_order_mark_is_no_text(vecserve: Command, tmp_path: Path) -> None:
+    (tmp_path / "marked.txt").write_bytes("\ufeffA cat".encode())
+    done = vecserve(
+        "embed", "-m", TEXT, "marked.txt", "-", "-t", "A cat", stdin=b"\xef\xbb\xbfA cat"
+    )
+    plain, marked, line = (row["vector"] for row in read_lines(done.stdout))
+    np.testing.assert_allclose(marked, plain, atol=1e-5)
+    np.testing.assert_allclose(line, plain, atol=1e-5)
+    assert '"item": "A cat"' in done.stdout.splitlines()[2]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_utf_16_is_named(vecserve: Command, tmp_path: Path, encoding: str) -> None:
+    text = "A cat.\nAnother cat.\n".encode(encoding)
+    (tmp_path / "wide.txt").write_bytes(text)
+    done = vecserve("embed", "-m", TEXT, "wide.txt", "-", stdin=text, code=1)
+    assert "failed: wide.txt: wide.txt is UTF-16 text: convert it, for instance with" in done.stderr
+    assert "failed: line 1: UTF-16 text: convert it" in done.stderr
+    assert "0 embedded, 2 failed" in done.stderr
+
+
+def test_other_suffixes_of_what_a_model_takes_are_found_in_folders(
+    vecserve: Command, photo: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    names = ("1.jfif", "2.jpe", "3.JIF", "4.pjpeg")
+    for name in names:
+        shutil.copy(photo, folder / name)
+    (folder / "x.wave").touch()
+    done = vecserve("embed", "-m", IMAGE, "photos")
+    assert [row["item"] for row in read_lines(done.stdout)] == [f"photos/{name}" for name in names]
+    assert "4 embedded, 0 failed, 1 of other kinds skipped" in done.stderr
+
+
 def test_options_reach_the_server(vecserve: Command) -> None:
     done = vecserve("embed", "-m", TEXT, "-t", "A cat", "--no-normalize", "--pooling", "mean")
     assert np.linalg.norm(read_lines(done.stdout)[0]["vector"]) > 1.1

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import typer
 
-from vecserve._items import Item, modality_of_suffix
+from vecserve._items import Item, UnusableItem, decode_text, looks_like_utf16, modality_of_suffix
 from vecserve.models import ModelInfo
 
 STDIN = "-"
@@ -99,6 +99,12 @@ def _lines(on_failure: Callable[[str, str], None]) -> Iterator[Item]:
         for number, line in enumerate(file, 1):
             name = f"line {number}"
             try:
-                yield Item(line.rstrip(b"\r\n").decode(), id=name)
+                text = decode_text(line) if number == 1 else line.decode()
+            except UnusableItem as error:
+                on_failure(name, error.message)
+                if looks_like_utf16(line):
+                    return  # the other lines would be halves of characters
             except UnicodeDecodeError as error:
                 on_failure(name, f"not UTF-8 text: {error}")
+            else:
+                yield Item(text.rstrip("\r\n"), id=name)

@@ -17,6 +17,7 @@ _SHOWN_CHARACTERS = 600
 
 _PLAYED_TYPES = {
     ".wav": "audio/wav",
+    ".wave": "audio/wav",
     ".flac": "audio/flac",
     ".ogg": "audio/ogg",
     ".oga": "audio/ogg",

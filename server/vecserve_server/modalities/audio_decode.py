@@ -13,6 +13,8 @@ import numpy.typing as npt
 import soundfile
 
 from vecserve_server.errors import InvalidItem
+from vecserve_server.modalities.audio_parts import ACCEPTED, split
+from vecserve_server.modalities.audio_tolerance import LENGTH_TOLERANCE
 from vecserve_server.modalities.content import Content
 from vecserve_server.modalities.signatures import describe
 from vecserve_server.reasons import Reason
@@ -23,18 +25,10 @@ MAX_CHANNELS = 64
 
 _BLOCK_FRAMES = 1 << 16
 _INT16_FULL_SCALE = 32768.0
-_ACCEPTED = "WAV, FLAC, OGG (Vorbis, Opus) or MP3"
 # libsndfile's names of the containers that callers can reach.
 _CONTAINERS = {"WAV", "WAVEX", "RF64", "FLAC", "OGG", "MP3"}
 # libsndfile's count for "unknown" (SF_COUNT_MAX).
 _UNKNOWN_FRAMES = 2**63 - 1
-# Lengths in headers are often a little off; beyond this share it is a loss.
-_LENGTH_TOLERANCE = 0.01
-# Room for tags after the last frame of an MP3.
-_TAG_BYTES = 4096
-# RIFF sizes from here on are what programs write that do not know the length:
-# ffmpeg 0xFFFFFFFF, sox and arecord just under or over 0x80000000.
-_UNKNOWN_RIFF_BYTES = 0x7FFF0000
 
 Block = npt.NDArray[np.float32]
 
@@ -82,9 +76,9 @@ class Audio:
 def open_audio(content: EncodedAudio | PcmAudio) -> Audio:
     """Open audio and check what its header says.
 
-    Raises InvalidItem: AUDIO_EMPTY, AUDIO_UNSUPPORTED, PCM_INVALID,
-    AUDIO_UNREADABLE, AUDIO_TRUNCATED; the last two, and AUDIO_LENGTH_WRONG,
-    also while the blocks are read.
+    Raises InvalidItem: AUDIO_EMPTY, AUDIO_UNSUPPORTED, AUDIO_TOO_LONG, PCM_INVALID,
+    AUDIO_UNREADABLE, AUDIO_TRUNCATED, AUDIO_LENGTH_WRONG; of files also while
+    the blocks are read.
     """
     audio = _open_pcm(content) if isinstance(content, PcmAudio) else _open_file(content.data)
     if not MIN_SAMPLE_RATE_HZ <= audio.sample_rate_hz <= MAX_SAMPLE_RATE_HZ:
@@ -126,30 +120,45 @@ def _pcm_blocks(pcm: PcmAudio) -> Iterator[Block]:
 def _open_file(data: bytes) -> Audio:
     if not data:
         raise InvalidItem(Reason.AUDIO_EMPTY, "the audio has 0 bytes: send a whole audio file")
-    if not _has_known_start(data):
-        raise InvalidItem(
-            Reason.AUDIO_UNREADABLE,
-            f"the audio cannot be read, its bytes start like {describe(data)}: send {_ACCEPTED}",
-        )
-    _check_riff_size(data)
-    stream = BytesIO(data)
+    parts = split(data)
+    first = _open_part(next(parts))
+    return Audio(first.samplerate, first.channels, _stated(first), _file_blocks(first, parts))
+
+
+def _open_part(part: bytes) -> soundfile.SoundFile:
     try:
-        file = soundfile.SoundFile(stream)
+        file = soundfile.SoundFile(BytesIO(part))
     except soundfile.SoundFileError as error:
         raise InvalidItem(
             Reason.AUDIO_UNREADABLE,
-            f"the audio starts like {describe(data)} but is damaged, or of an encoding that "
-            f"libsndfile does not know: send a whole {_ACCEPTED} file",
+            f"the audio starts like {describe(part)} but is damaged, or of an encoding that "
+            f"libsndfile does not know: send a whole {ACCEPTED} file",
         ) from error
     if file.format not in _CONTAINERS:
-        raise InvalidItem(Reason.AUDIO_UNREADABLE, f"the audio is {file.format}: send {_ACCEPTED}")
-    # Of an MP3 the length may be a guess.
-    known = file.format != "MP3" and file.frames != _UNKNOWN_FRAMES
-    stated = file.frames if known else None
-    return Audio(file.samplerate, file.channels, stated, _file_blocks(file, stream, len(data)))
+        raise InvalidItem(Reason.AUDIO_UNREADABLE, f"the audio is {file.format}: send {ACCEPTED}")
+    return file
 
 
-def _file_blocks(file: soundfile.SoundFile, stream: BytesIO, size: int) -> Iterator[Block]:
+def _stated(file: soundfile.SoundFile) -> int | None:
+    return int(file.frames) if 0 < file.frames < _UNKNOWN_FRAMES else None
+
+
+def _file_blocks(file: soundfile.SoundFile, following: Iterator[bytes]) -> Iterator[Block]:
+    """Yield the blocks of all parts, all of the first one's rate and channels."""
+    yield from _part_blocks(file)
+    for part in following:
+        other = _open_part(part)
+        if (other.samplerate, other.channels) != (file.samplerate, file.channels):
+            raise InvalidItem(
+                Reason.AUDIO_UNSUPPORTED,
+                f"the audio is of several files in a row, of {file.channels} channels at "
+                f"{file.samplerate} Hz and {other.channels} at {other.samplerate} Hz: "
+                "send each alone",
+            )
+        yield from _part_blocks(other)
+
+
+def _part_blocks(file: soundfile.SoundFile) -> Iterator[Block]:
     read = 0
     while True:
         try:
@@ -164,40 +173,10 @@ def _file_blocks(file: soundfile.SoundFile, stream: BytesIO, size: int) -> Itera
             break
         read += len(block)
         yield block
-    if file.frames != _UNKNOWN_FRAMES and read < file.frames * (1 - _LENGTH_TOLERANCE):
+    stated = _stated(file)
+    if stated is not None and read < stated * (1 - LENGTH_TOLERANCE):
         raise InvalidItem(
             Reason.AUDIO_TRUNCATED,
-            f"the audio ends after {read} of the {file.frames} frames that its header or its bit "
-            "rate promises: send all of the file, or write it anew",
-        )
-    # An MP3 of variable bit rate without a Xing header: libsndfile guesses its
-    # length from the first frame and stops there, minutes too early.
-    unread = size - stream.tell()
-    if file.format == "MP3" and unread > size * _LENGTH_TOLERANCE + _TAG_BYTES:
-        raise InvalidItem(
-            Reason.AUDIO_LENGTH_WRONG,
-            f"the MP3 has no header that gives its length, and {unread} of its {size} bytes "
-            "would be left out: write it anew, for instance with `ffmpeg -i IN -c copy OUT.mp3`",
-        )
-
-
-def _has_known_start(data: bytes) -> bool:
-    """Whether this is a container we accept; keeps libsndfile's twenty others out of reach."""
-    if data[:4] in (b"RIFF", b"RF64"):
-        return data[8:12] == b"WAVE"
-    # An MPEG audio frame starts with 11 set bits (ISO 11172-3).
-    is_mpeg_frame = data[0] == 0xFF and len(data) > 1 and data[1] & 0xE0 == 0xE0
-    return data.startswith((b"fLaC", b"OggS", b"ID3")) or is_mpeg_frame
-
-
-def _check_riff_size(data: bytes) -> None:
-    """Refuse a WAV file that lacks its end; libsndfile would take what is there."""
-    stated = int.from_bytes(data[4:8], "little") + 8
-    if data[:4] != b"RIFF" or stated >= _UNKNOWN_RIFF_BYTES:
-        return
-    if len(data) < stated * (1 - _LENGTH_TOLERANCE):
-        raise InvalidItem(
-            Reason.AUDIO_TRUNCATED,
-            f"the WAV file has {len(data)} of the {stated} bytes that its header states: "
-            "send all of the file",
+            f"the audio ends after {read} of the {stated} frames that its header promises: "
+            "send all of the file, or write it anew",
         )

@@ -20,14 +20,13 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from vecserve_server.errors import InvalidItem
 from vecserve_server.modalities.base import Fields, Modality
 from vecserve_server.modalities.content import Content, Limits
+from vecserve_server.modalities.image_formats import ACCEPTED, FORMATS
+from vecserve_server.modalities.png_chunks import without_large_text
 from vecserve_server.modalities.rows import Prepared, Row
 from vecserve_server.modalities.signatures import describe
 from vecserve_server.reasons import Reason
 from vecserve_server.repository.manifest import ImageInput
 
-# The decoders that callers can reach.
-_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-_ACCEPTED = "JPEG, PNG, WebP, GIF, BMP or TIFF"
 # What turns an image of each EXIF orientation upright (EXIF 2.32, tag 0x0112).
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -104,7 +103,7 @@ class ImageModality(Modality[ImageInput, EncodedImage]):
         if not data:
             raise InvalidItem(Reason.IMAGE_EMPTY, "the image has 0 bytes: send a whole image file")
         try:
-            image = Image.open(BytesIO(data), formats=_FORMATS)
+            image = Image.open(BytesIO(without_large_text(data)), formats=FORMATS)
             self._check_size(*image.size, "is")
             image.load()
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -113,7 +112,7 @@ class ImageModality(Modality[ImageInput, EncodedImage]):
             raise InvalidItem(
                 Reason.IMAGE_UNREADABLE,
                 f"the image cannot be read, its bytes start like {describe(data)}: "
-                f"send a whole {_ACCEPTED} file",
+                f"send a whole {ACCEPTED} file",
             ) from error
         except InvalidItem:
             raise
@@ -126,7 +125,7 @@ class ImageModality(Modality[ImageInput, EncodedImage]):
                 ) from error
             raise InvalidItem(
                 Reason.IMAGE_UNREADABLE,
-                f"the image is damaged ({error}): send a whole {_ACCEPTED} file",
+                f"the image is damaged ({error}): send a whole {ACCEPTED} file",
             ) from error
         return image
 

@@ -18,6 +18,7 @@ from vecserve_server.repository.manifest import TextInput
 
 _log = logging.getLogger(__name__)
 
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _QUICK_CHARACTERS = 1000
 # Of a request's own prompt: it is tokenized anew for each of its items.
 _MAX_PROMPT_CHARACTERS = 4096
@@ -36,6 +37,11 @@ class Text(Content):
     text: str
 
 
+def _without_mark(text: str) -> Text:
+    """Return a text without the byte order mark that editors of Windows put before it."""
+    return Text(text.removeprefix("\ufeff"))
+
+
 class TextModality(Modality[TextInput, Text]):
     """Turns a text into one row of `input_ids` and `attention_mask`, int64 [tokens].
 
@@ -43,7 +49,7 @@ class TextModality(Modality[TextInput, Text]):
     max_length=max_tokens`: special tokens are counted, and kept at both ends.
     """
 
-    fields: ClassVar[Fields] = {"text": Text}
+    fields: ClassVar[Fields] = {"text": _without_mark}
     accepts = (Text,)
 
     def __init__(self, spec: TextInput, bundle_dir: Path, limits: Limits) -> None:
@@ -72,8 +78,12 @@ class TextModality(Modality[TextInput, Text]):
     def from_bytes(data: bytes) -> Text:
         """Return a text. Raises InvalidItem: NOT_UTF8."""
         try:
-            return Text(data.decode())
+            return _without_mark(data.decode())
         except UnicodeDecodeError as error:
+            if data.startswith(_UTF16_MARKS):
+                raise InvalidItem(
+                    Reason.NOT_UTF8, "the text is UTF-16: encode it as UTF-8"
+                ) from error
             raise InvalidItem(Reason.NOT_UTF8, f"the text is not UTF-8: {error}") from error
 
     @classmethod

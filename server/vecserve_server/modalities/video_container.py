@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from vecserve_server.errors import InvalidItem
-from vecserve_server.modalities.signatures import describe
+from vecserve_server.modalities.signatures import describe, kind_of
 from vecserve_server.reasons import Reason
 
 MAX_PACKETS = 1 << 20
@@ -38,8 +38,7 @@ def check_container(data: bytes) -> str:
     """
     if not data:
         raise InvalidItem(Reason.VIDEO_EMPTY, "the video has 0 bytes: send a whole video file")
-    what = describe(data)
-    if data[4:8] in _MP4_STARTS and not what.endswith("image"):
+    if data[4:8] in _MP4_STARTS and not kind_of(data).endswith("image"):
         _check_mp4(data)
         return "mov"
     if data.startswith(_EBML_ID):
@@ -47,7 +46,7 @@ def check_container(data: bytes) -> str:
         return "matroska"
     raise InvalidItem(
         Reason.VIDEO_UNREADABLE,
-        f"the video cannot be read, its bytes start like {what}: send {_ACCEPTED}",
+        f"the video cannot be read, its bytes start like {describe(data)}: send {_ACCEPTED}",
     )
 
 

@@ -175,6 +175,23 @@ def test_a_message_that_is_no_protobuf_ends_the_stream_after_the_answers(
     assert sorted(answered, key=int) == [str(n) for n in range(50)]
 
 
+def test_a_text_that_is_no_utf8_ends_the_stream_after_the_answers(channel: grpc.Channel) -> None:
+    call = channel.stream_stream(
+        "/vecserve.v1.EmbeddingService/EmbedStream",
+        response_deserializer=pb.EmbedStreamResponse.FromString,
+    )
+    good = message(MINILM, text("good")).SerializeToString()
+    bad = message(MINILM, text("bad")).SerializeToString()
+    # As protobuf's C++ sends it: item_id, too, is "bad", and goes first.
+    bad = bad[::-1].replace(b"dab", b"\xffab", 1)[::-1]
+    answered = []
+    with pytest.raises(grpc.RpcError) as failure:
+        for response in call(iter([good, bad]), timeout=TIMEOUT_S):
+            answered += [result.item_id for result in response.results]
+    assert rpc_error(failure.value)[:2] == ("INVALID_ARGUMENT", "MALFORMED_MESSAGE")
+    assert answered == ["good"]
+
+
 def test_a_client_that_leaves_costs_the_others_nothing(
     stub: EmbeddingServiceStub, speech: list[bytes]
 ) -> None:

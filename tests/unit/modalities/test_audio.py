@@ -1,72 +1,13 @@
 """AudioModality: decoding, averaging, resampling, windows, and what is refused."""
 
-from io import BytesIO
-from pathlib import Path
-
 import numpy as np
-import numpy.typing as npt
 import pytest
-import soundfile
 import soxr
 
-from tests.support.testdata import speech
+from tests.support.sounds import RATE, WINDOW, clip, cosine, encoded, heard, prepare, refusal
 from vecserve_server.errors import InvalidItem
-from vecserve_server.modalities.audio import AudioModality
 from vecserve_server.modalities.audio_decode import EncodedAudio, PcmAudio, SampleFormat
-from vecserve_server.modalities.content import Limits
-from vecserve_server.modalities.rows import Prepared, Span
-from vecserve_server.repository.manifest import AudioInput
-
-Samples = npt.NDArray[np.float32]
-
-RATE = 16_000
-WINDOW = 2 * RATE
-PIPELINE = AudioModality(
-    AudioInput(sample_rate_hz=RATE, window_samples=WINDOW, samples_per_position=320),
-    Path(),
-    Limits(max_audio_s=20),
-)
-
-
-def clip() -> Samples:
-    """7.1 s of speech."""
-    samples, rate = soundfile.read(speech()[0], dtype="float32")
-    assert rate == RATE
-    return np.asarray(samples, dtype=np.float32)
-
-
-def encoded(
-    samples: Samples, rate: int, form: str, subtype: str | None = None, **settings: object
-) -> bytes:
-    file = BytesIO()
-    channels = 1 if samples.ndim == 1 else samples.shape[1]
-    with soundfile.SoundFile(file, "w", rate, channels, subtype, format=form, **settings) as out:
-        for start in range(0, len(samples), 4096):  # all at once, Vorbis crashes libsndfile
-            out.write(samples[start : start + 4096])
-    return file.getvalue()
-
-
-def prepare(content: EncodedAudio | PcmAudio) -> Prepared:
-    return PIPELINE.prepare(content, refuse_truncation=True)
-
-
-def heard(content: EncodedAudio | PcmAudio) -> Samples:
-    """The samples of all windows, without the padding."""
-    rows = prepare(content).rows
-    parts = [row.feeds["waveform"][: int(row.feeds["lengths"])] for row in rows]
-    return np.concatenate(parts).astype(np.float32)
-
-
-def refusal(content: EncodedAudio | PcmAudio) -> InvalidItem:
-    with pytest.raises(InvalidItem) as raised:
-        prepare(content)
-    return raised.value
-
-
-def cosine(a: Samples, b: Samples) -> float:
-    length = min(len(a), len(b))
-    a, b = a[:length], b[:length]
-    return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
+from vecserve_server.modalities.rows import Span
 
 
 def test_windows_cover_the_input_and_are_zero_after_it() -> None:
@@ -192,7 +133,7 @@ def test_samples_out_of_range(poison: float) -> None:
     ("data", "what"),
     [
         (b"These are words, not a song.\n", "a text"),
-        (b"\x00\x00\x00\x20ftypM4A ....", r"M4A \(AAC\) audio"),
+        (b"\x00\x00\x00\x20ftypM4A ....", r"M4A \(AAC\) audio .convert it.*"),
         (b"FORM\x00\x00\x00\x00AIFF", "AIFF audio"),
         (b"\x1a\x45\xdf\xa3....", "a Matroska or WebM file"),
         (b"RIFF\x00\x00\x00\x00WEBPVP8 ", "a WebP image"),
@@ -215,31 +156,8 @@ def test_no_bytes_and_no_samples() -> None:
 def test_a_file_that_lacks_its_end(form: str) -> None:
     data = encoded(clip(), RATE, form)
     error = refusal(EncodedAudio(data[: len(data) // 2]))
-    assert error.reason == ("AUDIO_UNREADABLE" if form == "FLAC" else "AUDIO_TRUNCATED")
+    assert error.reason == "AUDIO_TRUNCATED"
     assert "send all of the file" in error.message
-
-
-@pytest.mark.parametrize("size", [0xFFFFFFFF, 0x7FFFFFFF, 0])
-def test_a_wav_written_to_a_pipe_does_not_know_its_size(size: int) -> None:
-    data = bytearray(encoded(clip(), RATE, "WAV"))
-    data[4:8] = size.to_bytes(4, "little")
-    assert np.array_equal(heard(EncodedAudio(bytes(data))), clip())
-
-
-@pytest.mark.parametrize(
-    ("loudness", "reason"), [((1, 0), "AUDIO_LENGTH_WRONG"), ((0, 1), "AUDIO_TRUNCATED")]
-)
-def test_an_mp3_whose_length_cannot_be_known_is_refused_rather_than_cut(
-    loudness: tuple[int, int], reason: str
-) -> None:
-    noise = np.random.default_rng(0).normal(0, 0.2, 10 * RATE).astype(np.float32)
-    noise *= np.linspace(*loudness, len(noise), dtype=np.float32)
-    data = encoded(noise, RATE, "MP3", bitrate_mode="VARIABLE")
-    assert len(heard(EncodedAudio(data))) == len(noise)
-    first_frame = data.find(data[:2], 4)  # what goes is the Xing header, which gives the length
-    error = refusal(EncodedAudio(data[first_frame:]))
-    assert error.reason == reason
-    assert "write it anew" in error.message
 
 
 def test_audio_over_the_limit() -> None:

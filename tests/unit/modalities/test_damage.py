@@ -62,6 +62,7 @@ FILES: dict[str, EncodedImage | EncodedAudio] = {
     "palette": EncodedImage(image("PNG", "P", transparency=bytes(20))),
     "gif": EncodedImage(image("GIF", "P")),
     "webp": EncodedImage(image("WEBP", "RGB")),
+    "avif": EncodedImage(image("AVIF", "RGB")),
     "bmp": EncodedImage(image("BMP", "P")),
     "tiff": EncodedImage(image("TIFF", "RGB")),
     "lzw": EncodedImage(image("TIFF", "L", compression="tiff_lzw")),

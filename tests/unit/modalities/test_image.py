@@ -10,11 +10,13 @@ from typing import Literal
 import numpy as np
 import PIL.Image
 import pytest
+from PIL.PngImagePlugin import PngInfo
 from pydantic import ValidationError
 
 from vecserve_server.errors import InvalidItem
 from vecserve_server.modalities.content import Limits
 from vecserve_server.modalities.image import EncodedImage, ImageModality
+from vecserve_server.modalities.image_formats import ACCEPTED, FORMATS
 from vecserve_server.repository.manifest import ImageInput
 
 SPEC = ImageInput(resize_shortest_edge=64, resample="bicubic", crop_height=64, crop_width=64)
@@ -45,7 +47,7 @@ def png_header(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
-@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
+@pytest.mark.parametrize("form", FORMATS)
 def test_an_image_is_one_row_of_pixels(form: str) -> None:
     prepared = PIPELINE.prepare(EncodedImage(encoded(form)), refuse_truncation=True)
     (row,) = prepared.rows
@@ -136,8 +138,7 @@ def test_no_bytes() -> None:
     [
         (b"These are words, not a photo.\n", "a text"),
         ("Grüße aus Köln, " * 60 + "é", "a text"),
-        (b"%PDF-1.7 ...", "a PDF document"),
-        (b"\x00\x00\x00\x18ftypheic....", "a HEIC image"),
+        (b"8BPS....", "a Photoshop image"),
         (b"RIFF\x00\x00\x00\x00WAVEfmt ", "WAV audio"),
         (bytes(100), "nothing known"),
     ],
@@ -146,8 +147,7 @@ def test_what_is_no_image_is_named(data: bytes | str, what: str) -> None:
     error = refusal(data.encode() if isinstance(data, str) else data)
     assert error.reason == "IMAGE_UNREADABLE"
     assert error.message == (
-        f"the image cannot be read, its bytes start like {what}: "
-        "send a whole JPEG, PNG, WebP, GIF, BMP or TIFF file"
+        f"the image cannot be read, its bytes start like {what}: send a whole {ACCEPTED} file"
     )
 
 
@@ -225,3 +225,86 @@ def test_the_first_frame_of_an_animation() -> None:
         save(file)
         (row,) = PIPELINE.prepare(EncodedImage(file.getvalue()), refuse_truncation=False).rows
         assert (row.feeds["pixels"] == (255, 0, 0)).all(), form
+
+
+def described_png(kind: str, size: int, count: int = 1) -> bytes:
+    image = PIL.Image.open(BytesIO(encoded("PNG")))
+    info = PngInfo()
+    settings: dict[str, object] = {"pnginfo": info}
+    for number in range(count):
+        match kind:
+            case "profile":
+                settings["icc_profile"] = bytes(size)
+            case "international":
+                info.add_itxt(f"Comment {number}", "x" * size, zip=True)
+            case _:
+                info.add_text(f"Comment {number}", "x" * size, zip=kind == "compressed")
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 3
+    file = BytesIO()
+    image.save(file, "PNG", exif=exif, **settings)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("kind", "size", "count"),
+    [
+        ("plain", 1 << 22, 1),
+        ("compressed", 1 << 22, 2),
+        ("international", 1 << 22, 1),
+        ("profile", 1 << 22, 1),
+        ("compressed", 1_000_000, 80),
+        ("plain", 1_000_000, 60),
+    ],
+)
+def test_a_png_with_much_text_is_that_without(kind: str, size: int, count: int) -> None:
+    little, much = (
+        PIPELINE.prepare(EncodedImage(described_png(kind, *numbers)), refuse_truncation=False)
+        .rows[0]
+        .feeds["pixels"]
+        for numbers in ((10, 1), (size, count))
+    )
+    assert np.array_equal(little, much)
+
+
+def tiff(bits: int, channels: int, form: int = 1, compression: int = 1) -> bytes:
+    """An uncompressed TIFF of 8 x 8 pixels, whatever its header says."""
+    shorts = {256: 8, 257: 8, 259: compression, 262: 2 if channels > 2 else 1, 277: channels}
+    fields = [(tag, 3, 1, struct.pack("<HH", value, 0)) for tag, value in shorts.items()]
+    pixels_at = 8 + 2 + 12 * 10 + 4
+    after = pixels_at + 64 * channels * bits // 8
+    fields += [(tag, 4, 1, struct.pack("<I", n)) for tag, n in ((273, pixels_at), (278, 8))]
+    fields.append((279, 4, 1, struct.pack("<I", after - pixels_at)))
+    lists = b""
+    for tag, value in ((258, bits), (339, form)):
+        values = struct.pack(f"<{channels}H", *[value] * channels)
+        place = struct.pack("<I", after + len(lists)) if len(values) > 4 else values.ljust(4, b"\0")
+        fields.append((tag, 3, channels, place))
+        lists += values
+    entries = b"".join(struct.pack("<HHI", *field[:3]) + field[3] for field in sorted(fields))
+    head = b"II*\0" + struct.pack("<IH", 8, len(fields)) + entries + bytes(4)
+    return head + bytes(after - pixels_at) + lists
+
+
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [
+        (tiff(32, 3, form=3), "TIFF image of 3 channels of 32 bits, floating-point (convert"),
+        (tiff(64, 1, form=3), "TIFF image of 1 channel of 64 bits, floating-point (convert"),
+        (tiff(8, 5), "TIFF image of 5 channels of 8 bits (convert it to RGB of 8 bits"),
+        (tiff(8, 3, compression=34887), "TIFF image of compression 34887 (convert"),
+        (b"II+\x00\x08\x00\x00\x00" + bytes(50), "BigTIFF image (convert"),
+    ],
+)
+def test_a_tiff_that_pillow_has_no_mode_for_says_what_it_is(data: bytes, what: str) -> None:
+    PIPELINE.prepare(EncodedImage(tiff(8, 3)), refuse_truncation=False)
+    error = refusal(data)
+    assert error.reason == "IMAGE_UNREADABLE"
+    assert f"its bytes start like a {what}" in error.message
+
+
+def test_a_heic_photo_where_pillow_heif_is() -> None:
+    pytest.importorskip("pillow_heif")
+    file = BytesIO()
+    PIL.Image.open(BytesIO(encoded("PNG"))).save(file, "HEIF")
+    PIPELINE.prepare(EncodedImage(file.getvalue()), refuse_truncation=False)

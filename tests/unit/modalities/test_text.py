@@ -54,6 +54,20 @@ def test_a_text_is_one_row_of_its_own_length(pipeline: TextModality) -> None:
     assert row.span is None
 
 
+def test_a_byte_order_mark_is_no_part_of_a_text(pipeline: TextModality) -> None:
+    marked = TextModality.fields["text"]("\ufeffone two")
+    assert marked == TextModality.from_bytes("\ufeffone two".encode()) == Text("one two")
+    assert TextModality.from_bytes("one \ufefftwo".encode()) == Text("one \ufefftwo")
+
+
+def test_bytes_that_are_no_utf8_say_what_they_are() -> None:
+    with pytest.raises(InvalidItem, match="the text is UTF-16: encode it as UTF-8"):
+        TextModality.from_bytes("one".encode("utf-16"))
+    with pytest.raises(InvalidItem, match="the text is not UTF-8: ") as raised:
+        TextModality.from_bytes("née".encode("latin-1"))
+    assert raised.value.reason == "NOT_UTF8"
+
+
 def test_an_empty_text_is_its_special_tokens(pipeline: TextModality) -> None:
     assert ids(pipeline, "") == [CLS, SEP]
 

@@ -56,7 +56,10 @@ def parse(message_type: type[Request], data: bytes) -> Request:
         return message_type.FromString(data)
     except DecodeError as error:
         name = message_type.DESCRIPTOR.full_name
-        raise InvalidItem(Reason.MALFORMED_MESSAGE, f"the message is no {name}: {error}") from error
+        raise InvalidItem(
+            Reason.MALFORMED_MESSAGE,
+            f"the message is no {name}, or a text in it is not UTF-8: {error}",
+        ) from error
 
 
 def to_serving_error(error: Exception, what: str, model: str = "") -> ServingError:
