@@ -112,6 +112,7 @@ LAYERS = {
         "__init__ content resample rows signatures",
         "audio_decode base encoding finish video_container",
         "video_decode",
+        "video_frames",
         "audio image text video",
         "registry",
     ],

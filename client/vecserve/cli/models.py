@@ -50,4 +50,6 @@ def _takes(modality: Modality) -> str:
         return f"{modality.name} (to {modality.max_tokens} tokens{prompts})"
     if modality.max_seconds:
         return f"{modality.name} (to {modality.max_seconds:g} s)"
+    if modality.max_frames:
+        return f"{modality.name} (or to {modality.max_frames} frames of a video)"
     return modality.name
