@@ -8,7 +8,7 @@ from vecserve.cli.terminal import Server, Timeout
 from vecserve.client import Client
 from vecserve.models import Modality, ModelInfo
 
-_PIPE_WIDTH = 250
+_PIPE_WIDTH = 300
 """Columns of a table that no terminal shows: enough not to fold."""
 
 
