@@ -123,6 +123,7 @@ LAYERS = {
         "audio_flac audio_mpeg audio_ogg audio_riff signatures",
         "audio_parts base encoding finish video_container",
         "audio_decode video_decode",
+        "video_frames",
         "audio image text video",
         "registry",
     ],

@@ -30,6 +30,7 @@ class EmbedOptions(TypedDict, total=False):
     prompt: str | None
     dimensions: int | None
     force_dimensions: bool
+    frames: int | None
     timeout: float | None
 
 
@@ -53,13 +54,15 @@ def to_proto(
     prompt: str | None,
     dimensions: int | None,
     force_dimensions: bool,
+    frames: int | None,
 ) -> embedding_pb2.EmbedOptions:
     """Return the options as a message; None leaves the choice to the model.
 
     Raises ValueError for a word the API does not know, and for what no model can do.
     """
-    if dimensions is not None and dimensions < 1:
-        raise ValueError(f"dimensions must be at least 1, not {dimensions}")
+    for name, count in (("dimensions", dimensions), ("frames", frames)):
+        if count is not None and count < 1:
+            raise ValueError(f"{name} must be at least 1, not {count}")
     if input_type is not None and prompt is not None:
         raise ValueError("input_type and prompt: give one of them")
     options = embedding_pb2.EmbedOptions(
@@ -71,6 +74,7 @@ def to_proto(
         prompt=prompt,
         dimensions=dimensions or 0,
         force_dimensions=force_dimensions,
+        frames=frames or 0,
     )
     if normalize is not None:
         options.normalize = normalize

@@ -130,6 +130,7 @@ class AsyncClient:
         prompt: str | None = None,
         dimensions: int | None = None,
         force_dimensions: bool = False,
+        frames: int | None = None,
         timeout: float | None = None,
     ) -> VectorArray | list[VectorArray]:
         """Embed items and return one row an item, as `Client.embed` does."""
@@ -149,6 +150,7 @@ class AsyncClient:
             prompt=prompt,
             dimensions=dimensions,
             force_dimensions=force_dimensions,
+            frames=frames,
             timeout=deadline.left_s,
             ordered=False,
         )
@@ -182,6 +184,7 @@ class AsyncClient:
         prompt: str | None = None,
         dimensions: int | None = None,
         force_dimensions: bool = False,
+        frames: int | None = None,
         timeout: float | None = None,
         ordered: bool = True,
         in_flight: int = IN_FLIGHT,
@@ -204,6 +207,7 @@ class AsyncClient:
             prompt=prompt,
             dimensions=dimensions,
             force_dimensions=force_dimensions,
+            frames=frames,
         )
         return self._stream(Exchange(name, version, options, ordered), items, in_flight, timeout)
 

@@ -135,6 +135,7 @@ class Client:
         prompt: str | None = None,
         dimensions: int | None = None,
         force_dimensions: bool = False,
+        frames: int | None = None,
         timeout: float | None = None,
     ) -> VectorArray | list[VectorArray]:
         """Embed items, any number, and return one row an item, in the order given.
@@ -167,6 +168,9 @@ class Client:
         - dimensions: keep that many numbers of a vector and scale it to unit
           length again, if the model was trained for it (Matryoshka), or
           `force_dimensions`.
+        - frames: how many frames of a video a model for images embeds, those in the
+          middle of so many equal parts of it. `windows` says what becomes of them:
+          "pooled" gives the mean of their vectors (the default), "each" a vector a part.
         - timeout: seconds for the whole call; None sets no limit.
 
         Returns an array [items, dimensions] of `dtype`: one row an item, a long
@@ -197,6 +201,7 @@ class Client:
             prompt=prompt,
             dimensions=dimensions,
             force_dimensions=force_dimensions,
+            frames=frames,
             timeout=deadline.left_s,
             ordered=False,
         )
@@ -230,6 +235,7 @@ class Client:
         prompt: str | None = None,
         dimensions: int | None = None,
         force_dimensions: bool = False,
+        frames: int | None = None,
         timeout: float | None = None,
         ordered: bool = True,
         in_flight: int = IN_FLIGHT,
@@ -272,6 +278,7 @@ class Client:
             prompt=prompt,
             dimensions=dimensions,
             force_dimensions=force_dimensions,
+            frames=frames,
         )
         return self._stream(Exchange(name, version, options, ordered), items, in_flight, timeout)
 

@@ -39,6 +39,8 @@ class Modality:
     """Text: what goes before a text, by the name that `input_type` takes."""
     default_prompt: str | None = None
     """Text: the prompt of requests that name none."""
+    max_frames: int = 0
+    """Image: the most frames of a video that `frames` may ask for; 0 if it can ask for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,7 @@ def _modality(info: model_pb2.ModalityInfo) -> Modality:
         prompts=dict(info.prompts),
         default_prompt=info.default_prompt or None,
         max_windows=info.max_windows,
+        max_frames=info.max_frames,
     )
 
 

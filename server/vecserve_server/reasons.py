@@ -173,6 +173,11 @@ class Reason(StrEnum):
 
     Choose other dimensions, or another data type.
     """
+    FRAMES_NOT_OFFERED = auto()
+    """The server does not embed that many frames of a video, or reads no videos.
+
+    Ask for at most ModalityInfo.max_frames, or a server with vecserve[video].
+    """
     WINDOWS_NOT_POOLED = auto()
     """One vector for all windows was asked for, and one a position. Ask for one of the two."""
 

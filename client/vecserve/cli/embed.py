@@ -84,6 +84,15 @@ def embed(
             "--force-dimensions", help="Keep that many even if the model was not trained for it."
         ),
     ] = False,
+    frames: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Embed videos with a model for images: the mean of so many frames, sampled "
+            "evenly.",
+            show_default=False,
+        ),
+    ] = None,
     server: Server = DEFAULT_ADDRESS,
     timeout: Timeout = None,
 ) -> None:
@@ -98,6 +107,7 @@ def embed(
     vecserve embed -m all-MiniLM-L6-v2 - -o lines.npy < lines.txt
     vecserve embed -m resnet-50 photos/ -o photos.parquet
     vecserve embed -m whisper-base 'talks/**/*.mp3' --pooling mean
+    vecserve embed -m clip-vit-base-patch32 clips/ --frames 8 -o clips.npy
     vecserve embed -m e5-small-v2 passages.txt --input-type passage -o passages.npy
 
     .jsonl has item, tokens, truncated and vector on each line; .parquet the same
@@ -113,7 +123,7 @@ def embed(
     deadline = Deadline(timeout)
     with Client(server) as client:
         info = describe(client, model, timeout)
-        inputs = find(texts, files, info)
+        inputs = find(texts, files, info, frames=frames is not None)
         width = min(dimensions or info.dimensions, info.dimensions)
         tally = Tally(inputs)
         try:
@@ -127,6 +137,7 @@ def embed(
                     prompt=prompt,
                     dimensions=dimensions,
                     force_dimensions=force_dimensions,
+                    frames=frames,
                     timeout=deadline.left_s,
                 ):
                     tally.take(result, writer)

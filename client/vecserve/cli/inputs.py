@@ -45,19 +45,23 @@ class Inputs:
                 yield Item(path)
 
 
-def find(texts: Sequence[str], files: Sequence[str], model: ModelInfo) -> Inputs:
+def find(
+    texts: Sequence[str], files: Sequence[str], model: ModelInfo, *, frames: bool = False
+) -> Inputs:
     """Expand folders (sorted, with all below them) and globs (sorted).
 
     What is named itself is kept, whatever it is. Of a folder only files whose
-    suffix says that the model takes them, and none that is hidden.
+    suffix says that the model takes them, with `frames` videos too, and none
+    that is hidden.
     """
+    kinds = {modality.name for modality in model.modalities} | ({"video"} if frames else set())
     paths: list[Path] = []
     skipped = 0
     for name in files:
         path = Path(name)
         if path.is_dir():
             below = list(_below(path))
-            fitting = [own for own in below if model.takes(modality_of_suffix(own) or "")]
+            fitting = [own for own in below if modality_of_suffix(own) in kinds]
             paths += fitting
             skipped += len(below) - len(fitting)
         elif glob.has_magic(name) and not path.exists():

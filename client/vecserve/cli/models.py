@@ -8,7 +8,7 @@ from vecserve.cli.terminal import Server, Timeout
 from vecserve.client import Client
 from vecserve.models import Modality, ModelInfo
 
-_PIPE_WIDTH = 250
+_PIPE_WIDTH = 300
 """Columns of a table that no terminal shows: enough not to fold."""
 
 
@@ -50,4 +50,6 @@ def _takes(modality: Modality) -> str:
         return f"{modality.name} (to {modality.max_tokens} tokens{prompts})"
     if modality.max_seconds:
         return f"{modality.name} (to {modality.max_seconds:g} s)"
+    if modality.max_frames:
+        return f"{modality.name} (or to {modality.max_frames} frames of a video)"
     return modality.name

@@ -27,7 +27,7 @@ from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from vecserve.v1 import model_pb2 as vecserve_dot_v1_dot_model__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bvecserve/v1/embedding.proto\x12\x0bvecserve.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x17google/rpc/status.proto\x1a\x17vecserve/v1/model.proto\"|\n\x0c\x45mbedRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12 \n\x05items\x18\x03 \x03(\x0b\x32\x11.vecserve.v1.Item\x12*\n\x07options\x18\x04 \x01(\x0b\x32\x19.vecserve.v1.EmbedOptions\"9\n\rEmbedResponse\x12(\n\x07results\x18\x01 \x03(\x0b\x32\x17.vecserve.v1.ItemResult\"\x93\x01\n\x12\x45mbedStreamRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12 \n\x05items\x18\x03 \x03(\x0b\x32\x11.vecserve.v1.Item\x12*\n\x07options\x18\x04 \x01(\x0b\x32\x19.vecserve.v1.EmbedOptions\x12\x0f\n\x07ordered\x18\x05 \x01(\x08\"?\n\x13\x45mbedStreamResponse\x12(\n\x07results\x18\x01 \x03(\x0b\x32\x17.vecserve.v1.ItemResult\"\x8b\x01\n\x04Item\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12\x0f\n\x05image\x18\x03 \x01(\x0cH\x00\x12\x0f\n\x05\x61udio\x18\x04 \x01(\x0cH\x00\x12$\n\x03pcm\x18\x05 \x01(\x0b\x32\x15.vecserve.v1.PcmAudioH\x00\x12\x0f\n\x05video\x18\x06 \x01(\x0cH\x00\x42\t\n\x07\x63ontent\"p\n\x08PcmAudio\x12\x0f\n\x07samples\x18\x01 \x01(\x0c\x12)\n\x06\x66ormat\x18\x02 \x01(\x0e\x32\x19.vecserve.v1.SampleFormat\x12\x16\n\x0esample_rate_hz\x18\x03 \x01(\r\x12\x10\n\x08\x63hannels\x18\x04 \x01(\r\"\x93\x03\n\x0c\x45mbedOptions\x12\x16\n\tnormalize\x18\x01 \x01(\x08H\x00\x88\x01\x01\x12+\n\ntruncation\x18\x02 \x01(\x0e\x32\x17.vecserve.v1.Truncation\x12%\n\x07pooling\x18\x03 \x01(\x0e\x32\x14.vecserve.v1.Pooling\x12+\n\x0coutput_dtype\x18\x04 \x01(\x0e\x32\x15.vecserve.v1.DataType\x12%\n\x07windows\x18\x05 \x01(\x0e\x32\x14.vecserve.v1.Windows\x12*\n\x07timeout\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\'\n\x08priority\x18\x07 \x01(\x0e\x32\x15.vecserve.v1.Priority\x12\x12\n\ninput_type\x18\x08 \x01(\t\x12\x13\n\x06prompt\x18\t \x01(\tH\x01\x88\x01\x01\x12\x12\n\ndimensions\x18\n \x01(\r\x12\x18\n\x10\x66orce_dimensions\x18\x0b \x01(\x08\x42\x0c\n\n_normalizeB\t\n\x07_prompt\"\xc5\x01\n\nItemResult\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12+\n\tembedding\x18\x02 \x01(\x0b\x32\x16.vecserve.v1.EmbeddingH\x00\x12#\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x12%\n\x07timings\x18\x04 \x01(\x0b\x32\x14.vecserve.v1.Timings\x12\x0f\n\x07version\x18\x05 \x01(\t\x12\x11\n\tcontinues\x18\x06 \x01(\x08\x42\t\n\x07outcome\"Y\n\tEmbedding\x12$\n\x07vectors\x18\x01 \x03(\x0b\x32\x13.vecserve.v1.Vector\x12\x13\n\x0btoken_count\x18\x02 \x01(\r\x12\x11\n\ttruncated\x18\x03 \x01(\x08\"\x7f\n\x06Vector\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\r\n\x05shape\x18\x02 \x03(\r\x12$\n\x05\x64type\x18\x03 \x01(\x0e\x32\x15.vecserve.v1.DataType\x12#\n\x04span\x18\x04 \x01(\x0b\x32\x15.vecserve.v1.TimeSpan\x12\r\n\x05scale\x18\x05 \x01(\x02\"\\\n\x08TimeSpan\x12(\n\x05start\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x03\x65nd\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x9f\x01\n\x07Timings\x12*\n\x07prepare\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05queue\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12*\n\x07\x63ompute\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nbatch_size\x18\x04 \x01(\r\"\x13\n\x11ListModelsRequest\"<\n\x12ListModelsResponse\x12&\n\x06models\x18\x01 \x03(\x0b\x32\x16.vecserve.v1.ModelInfo\"1\n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"9\n\x10GetModelResponse\x12%\n\x05model\x18\x01 \x01(\x0b\x32\x16.vecserve.v1.ModelInfo*_\n\x0cSampleFormat\x12\x1d\n\x19SAMPLE_FORMAT_UNSPECIFIED\x10\x00\x12\x17\n\x13SAMPLE_FORMAT_S16LE\x10\x01\x12\x17\n\x13SAMPLE_FORMAT_F32LE\x10\x02*Q\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x18\n\x14PRIORITY_INTERACTIVE\x10\x01\x12\x11\n\rPRIORITY_BULK\x10\x02*S\n\nTruncation\x12\x1a\n\x16TRUNCATION_UNSPECIFIED\x10\x00\x12\x12\n\x0eTRUNCATION_END\x10\x01\x12\x15\n\x11TRUNCATION_REFUSE\x10\x02*\x92\x01\n\x08\x44\x61taType\x12\x19\n\x15\x44\x41TA_TYPE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT32\x10\x01\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT16\x10\x02\x12\x12\n\x0e\x44\x41TA_TYPE_INT8\x10\x03\x12\x13\n\x0f\x44\x41TA_TYPE_UINT8\x10\x04\x12\x14\n\x10\x44\x41TA_TYPE_BINARY\x10\x05*H\n\x07Windows\x12\x17\n\x13WINDOWS_UNSPECIFIED\x10\x00\x12\x10\n\x0cWINDOWS_EACH\x10\x01\x12\x12\n\x0eWINDOWS_POOLED\x10\x02\x32\xc0\x02\n\x10\x45mbeddingService\x12>\n\x05\x45mbed\x12\x19.vecserve.v1.EmbedRequest\x1a\x1a.vecserve.v1.EmbedResponse\x12T\n\x0b\x45mbedStream\x12\x1f.vecserve.v1.EmbedStreamRequest\x1a .vecserve.v1.EmbedStreamResponse(\x01\x30\x01\x12M\n\nListModels\x12\x1e.vecserve.v1.ListModelsRequest\x1a\x1f.vecserve.v1.ListModelsResponse\x12G\n\x08GetModel\x12\x1c.vecserve.v1.GetModelRequest\x1a\x1d.vecserve.v1.GetModelResponseB*\n\x0eio.vecserve.v1P\x01Z\x16vecserve/v1;vecservev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bvecserve/v1/embedding.proto\x12\x0bvecserve.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x17google/rpc/status.proto\x1a\x17vecserve/v1/model.proto\"|\n\x0c\x45mbedRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12 \n\x05items\x18\x03 \x03(\x0b\x32\x11.vecserve.v1.Item\x12*\n\x07options\x18\x04 \x01(\x0b\x32\x19.vecserve.v1.EmbedOptions\"9\n\rEmbedResponse\x12(\n\x07results\x18\x01 \x03(\x0b\x32\x17.vecserve.v1.ItemResult\"\x93\x01\n\x12\x45mbedStreamRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12 \n\x05items\x18\x03 \x03(\x0b\x32\x11.vecserve.v1.Item\x12*\n\x07options\x18\x04 \x01(\x0b\x32\x19.vecserve.v1.EmbedOptions\x12\x0f\n\x07ordered\x18\x05 \x01(\x08\"?\n\x13\x45mbedStreamResponse\x12(\n\x07results\x18\x01 \x03(\x0b\x32\x17.vecserve.v1.ItemResult\"\x8b\x01\n\x04Item\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12\x0f\n\x05image\x18\x03 \x01(\x0cH\x00\x12\x0f\n\x05\x61udio\x18\x04 \x01(\x0cH\x00\x12$\n\x03pcm\x18\x05 \x01(\x0b\x32\x15.vecserve.v1.PcmAudioH\x00\x12\x0f\n\x05video\x18\x06 \x01(\x0cH\x00\x42\t\n\x07\x63ontent\"p\n\x08PcmAudio\x12\x0f\n\x07samples\x18\x01 \x01(\x0c\x12)\n\x06\x66ormat\x18\x02 \x01(\x0e\x32\x19.vecserve.v1.SampleFormat\x12\x16\n\x0esample_rate_hz\x18\x03 \x01(\r\x12\x10\n\x08\x63hannels\x18\x04 \x01(\r\"\xa3\x03\n\x0c\x45mbedOptions\x12\x16\n\tnormalize\x18\x01 \x01(\x08H\x00\x88\x01\x01\x12+\n\ntruncation\x18\x02 \x01(\x0e\x32\x17.vecserve.v1.Truncation\x12%\n\x07pooling\x18\x03 \x01(\x0e\x32\x14.vecserve.v1.Pooling\x12+\n\x0coutput_dtype\x18\x04 \x01(\x0e\x32\x15.vecserve.v1.DataType\x12%\n\x07windows\x18\x05 \x01(\x0e\x32\x14.vecserve.v1.Windows\x12*\n\x07timeout\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\'\n\x08priority\x18\x07 \x01(\x0e\x32\x15.vecserve.v1.Priority\x12\x12\n\ninput_type\x18\x08 \x01(\t\x12\x13\n\x06prompt\x18\t \x01(\tH\x01\x88\x01\x01\x12\x12\n\ndimensions\x18\n \x01(\r\x12\x18\n\x10\x66orce_dimensions\x18\x0b \x01(\x08\x12\x0e\n\x06\x66rames\x18\x0c \x01(\rB\x0c\n\n_normalizeB\t\n\x07_prompt\"\xc5\x01\n\nItemResult\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12+\n\tembedding\x18\x02 \x01(\x0b\x32\x16.vecserve.v1.EmbeddingH\x00\x12#\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x12%\n\x07timings\x18\x04 \x01(\x0b\x32\x14.vecserve.v1.Timings\x12\x0f\n\x07version\x18\x05 \x01(\t\x12\x11\n\tcontinues\x18\x06 \x01(\x08\x42\t\n\x07outcome\"Y\n\tEmbedding\x12$\n\x07vectors\x18\x01 \x03(\x0b\x32\x13.vecserve.v1.Vector\x12\x13\n\x0btoken_count\x18\x02 \x01(\r\x12\x11\n\ttruncated\x18\x03 \x01(\x08\"\x7f\n\x06Vector\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\r\n\x05shape\x18\x02 \x03(\r\x12$\n\x05\x64type\x18\x03 \x01(\x0e\x32\x15.vecserve.v1.DataType\x12#\n\x04span\x18\x04 \x01(\x0b\x32\x15.vecserve.v1.TimeSpan\x12\r\n\x05scale\x18\x05 \x01(\x02\"\\\n\x08TimeSpan\x12(\n\x05start\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x03\x65nd\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x9f\x01\n\x07Timings\x12*\n\x07prepare\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05queue\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12*\n\x07\x63ompute\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nbatch_size\x18\x04 \x01(\r\"\x13\n\x11ListModelsRequest\"<\n\x12ListModelsResponse\x12&\n\x06models\x18\x01 \x03(\x0b\x32\x16.vecserve.v1.ModelInfo\"1\n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"9\n\x10GetModelResponse\x12%\n\x05model\x18\x01 \x01(\x0b\x32\x16.vecserve.v1.ModelInfo*_\n\x0cSampleFormat\x12\x1d\n\x19SAMPLE_FORMAT_UNSPECIFIED\x10\x00\x12\x17\n\x13SAMPLE_FORMAT_S16LE\x10\x01\x12\x17\n\x13SAMPLE_FORMAT_F32LE\x10\x02*Q\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x18\n\x14PRIORITY_INTERACTIVE\x10\x01\x12\x11\n\rPRIORITY_BULK\x10\x02*S\n\nTruncation\x12\x1a\n\x16TRUNCATION_UNSPECIFIED\x10\x00\x12\x12\n\x0eTRUNCATION_END\x10\x01\x12\x15\n\x11TRUNCATION_REFUSE\x10\x02*\x92\x01\n\x08\x44\x61taType\x12\x19\n\x15\x44\x41TA_TYPE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT32\x10\x01\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT16\x10\x02\x12\x12\n\x0e\x44\x41TA_TYPE_INT8\x10\x03\x12\x13\n\x0f\x44\x41TA_TYPE_UINT8\x10\x04\x12\x14\n\x10\x44\x41TA_TYPE_BINARY\x10\x05*H\n\x07Windows\x12\x17\n\x13WINDOWS_UNSPECIFIED\x10\x00\x12\x10\n\x0cWINDOWS_EACH\x10\x01\x12\x12\n\x0eWINDOWS_POOLED\x10\x02\x32\xc0\x02\n\x10\x45mbeddingService\x12>\n\x05\x45mbed\x12\x19.vecserve.v1.EmbedRequest\x1a\x1a.vecserve.v1.EmbedResponse\x12T\n\x0b\x45mbedStream\x12\x1f.vecserve.v1.EmbedStreamRequest\x1a .vecserve.v1.EmbedStreamResponse(\x01\x30\x01\x12M\n\nListModels\x12\x1e.vecserve.v1.ListModelsRequest\x1a\x1f.vecserve.v1.ListModelsResponse\x12G\n\x08GetModel\x12\x1c.vecserve.v1.GetModelRequest\x1a\x1d.vecserve.v1.GetModelResponseB*\n\x0eio.vecserve.v1P\x01Z\x16vecserve/v1;vecservev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,16 +35,16 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'vecserve.v1.embedding_pb2',
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\016io.vecserve.v1P\001Z\026vecserve/v1;vecservev1'
-  _globals['_SAMPLEFORMAT']._serialized_start=2057
-  _globals['_SAMPLEFORMAT']._serialized_end=2152
-  _globals['_PRIORITY']._serialized_start=2154
-  _globals['_PRIORITY']._serialized_end=2235
-  _globals['_TRUNCATION']._serialized_start=2237
-  _globals['_TRUNCATION']._serialized_end=2320
-  _globals['_DATATYPE']._serialized_start=2323
-  _globals['_DATATYPE']._serialized_end=2469
-  _globals['_WINDOWS']._serialized_start=2471
-  _globals['_WINDOWS']._serialized_end=2543
+  _globals['_SAMPLEFORMAT']._serialized_start=2073
+  _globals['_SAMPLEFORMAT']._serialized_end=2168
+  _globals['_PRIORITY']._serialized_start=2170
+  _globals['_PRIORITY']._serialized_end=2251
+  _globals['_TRUNCATION']._serialized_start=2253
+  _globals['_TRUNCATION']._serialized_end=2336
+  _globals['_DATATYPE']._serialized_start=2339
+  _globals['_DATATYPE']._serialized_end=2485
+  _globals['_WINDOWS']._serialized_start=2487
+  _globals['_WINDOWS']._serialized_end=2559
   _globals['_EMBEDREQUEST']._serialized_start=126
   _globals['_EMBEDREQUEST']._serialized_end=250
   _globals['_EMBEDRESPONSE']._serialized_start=252
@@ -58,25 +58,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PCMAUDIO']._serialized_start=668
   _globals['_PCMAUDIO']._serialized_end=780
   _globals['_EMBEDOPTIONS']._serialized_start=783
-  _globals['_EMBEDOPTIONS']._serialized_end=1186
-  _globals['_ITEMRESULT']._serialized_start=1189
-  _globals['_ITEMRESULT']._serialized_end=1386
-  _globals['_EMBEDDING']._serialized_start=1388
-  _globals['_EMBEDDING']._serialized_end=1477
-  _globals['_VECTOR']._serialized_start=1479
-  _globals['_VECTOR']._serialized_end=1606
-  _globals['_TIMESPAN']._serialized_start=1608
-  _globals['_TIMESPAN']._serialized_end=1700
-  _globals['_TIMINGS']._serialized_start=1703
-  _globals['_TIMINGS']._serialized_end=1862
-  _globals['_LISTMODELSREQUEST']._serialized_start=1864
-  _globals['_LISTMODELSREQUEST']._serialized_end=1883
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1885
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1945
-  _globals['_GETMODELREQUEST']._serialized_start=1947
-  _globals['_GETMODELREQUEST']._serialized_end=1996
-  _globals['_GETMODELRESPONSE']._serialized_start=1998
-  _globals['_GETMODELRESPONSE']._serialized_end=2055
-  _globals['_EMBEDDINGSERVICE']._serialized_start=2546
-  _globals['_EMBEDDINGSERVICE']._serialized_end=2866
+  _globals['_EMBEDOPTIONS']._serialized_end=1202
+  _globals['_ITEMRESULT']._serialized_start=1205
+  _globals['_ITEMRESULT']._serialized_end=1402
+  _globals['_EMBEDDING']._serialized_start=1404
+  _globals['_EMBEDDING']._serialized_end=1493
+  _globals['_VECTOR']._serialized_start=1495
+  _globals['_VECTOR']._serialized_end=1622
+  _globals['_TIMESPAN']._serialized_start=1624
+  _globals['_TIMESPAN']._serialized_end=1716
+  _globals['_TIMINGS']._serialized_start=1719
+  _globals['_TIMINGS']._serialized_end=1878
+  _globals['_LISTMODELSREQUEST']._serialized_start=1880
+  _globals['_LISTMODELSREQUEST']._serialized_end=1899
+  _globals['_LISTMODELSRESPONSE']._serialized_start=1901
+  _globals['_LISTMODELSRESPONSE']._serialized_end=1961
+  _globals['_GETMODELREQUEST']._serialized_start=1963
+  _globals['_GETMODELREQUEST']._serialized_end=2012
+  _globals['_GETMODELRESPONSE']._serialized_start=2014
+  _globals['_GETMODELRESPONSE']._serialized_end=2071
+  _globals['_EMBEDDINGSERVICE']._serialized_start=2562
+  _globals['_EMBEDDINGSERVICE']._serialized_end=2882
 # @@protoc_insertion_point(module_scope)

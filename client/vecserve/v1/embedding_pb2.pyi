@@ -130,7 +130,7 @@ class PcmAudio(_message.Message):
     def __init__(self, samples: _Optional[bytes] = ..., format: _Optional[_Union[SampleFormat, str]] = ..., sample_rate_hz: _Optional[int] = ..., channels: _Optional[int] = ...) -> None: ...
 
 class EmbedOptions(_message.Message):
-    __slots__ = ("normalize", "truncation", "pooling", "output_dtype", "windows", "timeout", "priority", "input_type", "prompt", "dimensions", "force_dimensions")
+    __slots__ = ("normalize", "truncation", "pooling", "output_dtype", "windows", "timeout", "priority", "input_type", "prompt", "dimensions", "force_dimensions", "frames")
     NORMALIZE_FIELD_NUMBER: _ClassVar[int]
     TRUNCATION_FIELD_NUMBER: _ClassVar[int]
     POOLING_FIELD_NUMBER: _ClassVar[int]
@@ -142,6 +142,7 @@ class EmbedOptions(_message.Message):
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     DIMENSIONS_FIELD_NUMBER: _ClassVar[int]
     FORCE_DIMENSIONS_FIELD_NUMBER: _ClassVar[int]
+    FRAMES_FIELD_NUMBER: _ClassVar[int]
     normalize: bool
     truncation: Truncation
     pooling: _model_pb2.Pooling
@@ -153,7 +154,8 @@ class EmbedOptions(_message.Message):
     prompt: str
     dimensions: int
     force_dimensions: bool
-    def __init__(self, normalize: bool = ..., truncation: _Optional[_Union[Truncation, str]] = ..., pooling: _Optional[_Union[_model_pb2.Pooling, str]] = ..., output_dtype: _Optional[_Union[DataType, str]] = ..., windows: _Optional[_Union[Windows, str]] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., priority: _Optional[_Union[Priority, str]] = ..., input_type: _Optional[str] = ..., prompt: _Optional[str] = ..., dimensions: _Optional[int] = ..., force_dimensions: bool = ...) -> None: ...
+    frames: int
+    def __init__(self, normalize: bool = ..., truncation: _Optional[_Union[Truncation, str]] = ..., pooling: _Optional[_Union[_model_pb2.Pooling, str]] = ..., output_dtype: _Optional[_Union[DataType, str]] = ..., windows: _Optional[_Union[Windows, str]] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., priority: _Optional[_Union[Priority, str]] = ..., input_type: _Optional[str] = ..., prompt: _Optional[str] = ..., dimensions: _Optional[int] = ..., force_dimensions: bool = ..., frames: _Optional[int] = ...) -> None: ...
 
 class ItemResult(_message.Message):
     __slots__ = ("item_id", "embedding", "error", "timings", "version", "continues")

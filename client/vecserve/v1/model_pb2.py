@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17vecserve/v1/model.proto\x12\x0bvecserve.v1\"\x8e\x02\n\tModelInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12&\n\x05state\x18\x03 \x01(\x0e\x32\x17.vecserve.v1.ModelState\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12\x0f\n\x07trained\x18\x05 \x01(\x08\x12\x0f\n\x07license\x18\x06 \x01(\t\x12\x0e\n\x06source\x18\x07 \x01(\t\x12\x11\n\tprecision\x18\x08 \x01(\t\x12\x12\n\ndimensions\x18\t \x01(\r\x12-\n\nmodalities\x18\n \x03(\x0b\x32\x19.vecserve.v1.ModalityInfo\x12\x1d\n\x15matryoshka_dimensions\x18\x0b \x03(\r\"\xb8\x02\n\x0cModalityInfo\x12\'\n\x08modality\x18\x01 \x01(\x0e\x32\x15.vecserve.v1.Modality\x12(\n\x07outputs\x18\x02 \x03(\x0b\x32\x17.vecserve.v1.OutputInfo\x12\x12\n\nmax_tokens\x18\x03 \x01(\r\x12\x16\n\x0ewindow_seconds\x18\x04 \x01(\x02\x12\x13\n\x0bmax_seconds\x18\x05 \x01(\x02\x12\x37\n\x07prompts\x18\x07 \x03(\x0b\x32&.vecserve.v1.ModalityInfo.PromptsEntry\x12\x16\n\x0e\x64\x65\x66\x61ult_prompt\x18\x08 \x01(\t\x12\x13\n\x0bmax_windows\x18\n \x01(\r\x1a.\n\x0cPromptsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"G\n\nOutputInfo\x12%\n\x07pooling\x18\x01 \x01(\x0e\x32\x14.vecserve.v1.Pooling\x12\x12\n\nnormalized\x18\x02 \x01(\x08*Y\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13MODEL_STATE_LOADING\x10\x01\x12\x15\n\x11MODEL_STATE_READY\x10\x02*s\n\x08Modality\x12\x18\n\x14MODALITY_UNSPECIFIED\x10\x00\x12\x11\n\rMODALITY_TEXT\x10\x01\x12\x12\n\x0eMODALITY_IMAGE\x10\x02\x12\x12\n\x0eMODALITY_AUDIO\x10\x03\x12\x12\n\x0eMODALITY_VIDEO\x10\x04*\xca\x01\n\x07Pooling\x12\x17\n\x13POOLING_UNSPECIFIED\x10\x00\x12\x10\n\x0cPOOLING_NONE\x10\x01\x12\x10\n\x0cPOOLING_MEAN\x10\x02\x12\x0f\n\x0bPOOLING_CLS\x10\x03\x12\x10\n\x0cPOOLING_LAST\x10\x04\x12\x0f\n\x0bPOOLING_MAX\x10\x05\x12\x19\n\x15POOLING_WEIGHTED_MEAN\x10\x06\x12\x19\n\x15POOLING_MEAN_SQRT_LEN\x10\x07\x12\x18\n\x14POOLING_CONCATENATED\x10\x08\x42*\n\x0eio.vecserve.v1P\x01Z\x16vecserve/v1;vecservev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17vecserve/v1/model.proto\x12\x0bvecserve.v1\"\x8e\x02\n\tModelInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12&\n\x05state\x18\x03 \x01(\x0e\x32\x17.vecserve.v1.ModelState\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12\x0f\n\x07trained\x18\x05 \x01(\x08\x12\x0f\n\x07license\x18\x06 \x01(\t\x12\x0e\n\x06source\x18\x07 \x01(\t\x12\x11\n\tprecision\x18\x08 \x01(\t\x12\x12\n\ndimensions\x18\t \x01(\r\x12-\n\nmodalities\x18\n \x03(\x0b\x32\x19.vecserve.v1.ModalityInfo\x12\x1d\n\x15matryoshka_dimensions\x18\x0b \x03(\r\"\xcc\x02\n\x0cModalityInfo\x12\'\n\x08modality\x18\x01 \x01(\x0e\x32\x15.vecserve.v1.Modality\x12(\n\x07outputs\x18\x02 \x03(\x0b\x32\x17.vecserve.v1.OutputInfo\x12\x12\n\nmax_tokens\x18\x03 \x01(\r\x12\x16\n\x0ewindow_seconds\x18\x04 \x01(\x02\x12\x13\n\x0bmax_seconds\x18\x05 \x01(\x02\x12\x37\n\x07prompts\x18\x07 \x03(\x0b\x32&.vecserve.v1.ModalityInfo.PromptsEntry\x12\x16\n\x0e\x64\x65\x66\x61ult_prompt\x18\x08 \x01(\t\x12\x13\n\x0bmax_windows\x18\n \x01(\r\x12\x12\n\nmax_frames\x18\x0b \x01(\r\x1a.\n\x0cPromptsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"G\n\nOutputInfo\x12%\n\x07pooling\x18\x01 \x01(\x0e\x32\x14.vecserve.v1.Pooling\x12\x12\n\nnormalized\x18\x02 \x01(\x08*Y\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13MODEL_STATE_LOADING\x10\x01\x12\x15\n\x11MODEL_STATE_READY\x10\x02*s\n\x08Modality\x12\x18\n\x14MODALITY_UNSPECIFIED\x10\x00\x12\x11\n\rMODALITY_TEXT\x10\x01\x12\x12\n\x0eMODALITY_IMAGE\x10\x02\x12\x12\n\x0eMODALITY_AUDIO\x10\x03\x12\x12\n\x0eMODALITY_VIDEO\x10\x04*\xca\x01\n\x07Pooling\x12\x17\n\x13POOLING_UNSPECIFIED\x10\x00\x12\x10\n\x0cPOOLING_NONE\x10\x01\x12\x10\n\x0cPOOLING_MEAN\x10\x02\x12\x0f\n\x0bPOOLING_CLS\x10\x03\x12\x10\n\x0cPOOLING_LAST\x10\x04\x12\x0f\n\x0bPOOLING_MAX\x10\x05\x12\x19\n\x15POOLING_WEIGHTED_MEAN\x10\x06\x12\x19\n\x15POOLING_MEAN_SQRT_LEN\x10\x07\x12\x18\n\x14POOLING_CONCATENATED\x10\x08\x42*\n\x0eio.vecserve.v1P\x01Z\x16vecserve/v1;vecservev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,18 +34,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'\n\016io.vecserve.v1P\001Z\026vecserve/v1;vecservev1'
   _globals['_MODALITYINFO_PROMPTSENTRY']._loaded_options = None
   _globals['_MODALITYINFO_PROMPTSENTRY']._serialized_options = b'8\001'
-  _globals['_MODELSTATE']._serialized_start=701
-  _globals['_MODELSTATE']._serialized_end=790
-  _globals['_MODALITY']._serialized_start=792
-  _globals['_MODALITY']._serialized_end=907
-  _globals['_POOLING']._serialized_start=910
-  _globals['_POOLING']._serialized_end=1112
+  _globals['_MODELSTATE']._serialized_start=721
+  _globals['_MODELSTATE']._serialized_end=810
+  _globals['_MODALITY']._serialized_start=812
+  _globals['_MODALITY']._serialized_end=927
+  _globals['_POOLING']._serialized_start=930
+  _globals['_POOLING']._serialized_end=1132
   _globals['_MODELINFO']._serialized_start=41
   _globals['_MODELINFO']._serialized_end=311
   _globals['_MODALITYINFO']._serialized_start=314
-  _globals['_MODALITYINFO']._serialized_end=626
-  _globals['_MODALITYINFO_PROMPTSENTRY']._serialized_start=580
-  _globals['_MODALITYINFO_PROMPTSENTRY']._serialized_end=626
-  _globals['_OUTPUTINFO']._serialized_start=628
-  _globals['_OUTPUTINFO']._serialized_end=699
+  _globals['_MODALITYINFO']._serialized_end=646
+  _globals['_MODALITYINFO_PROMPTSENTRY']._serialized_start=600
+  _globals['_MODALITYINFO_PROMPTSENTRY']._serialized_end=646
+  _globals['_OUTPUTINFO']._serialized_start=648
+  _globals['_OUTPUTINFO']._serialized_end=719
 # @@protoc_insertion_point(module_scope)

@@ -77,7 +77,7 @@ class ModelInfo(_message.Message):
     def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., state: _Optional[_Union[ModelState, str]] = ..., description: _Optional[str] = ..., trained: bool = ..., license: _Optional[str] = ..., source: _Optional[str] = ..., precision: _Optional[str] = ..., dimensions: _Optional[int] = ..., modalities: _Optional[_Iterable[_Union[ModalityInfo, _Mapping]]] = ..., matryoshka_dimensions: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class ModalityInfo(_message.Message):
-    __slots__ = ("modality", "outputs", "max_tokens", "window_seconds", "max_seconds", "prompts", "default_prompt", "max_windows")
+    __slots__ = ("modality", "outputs", "max_tokens", "window_seconds", "max_seconds", "prompts", "default_prompt", "max_windows", "max_frames")
     class PromptsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -93,6 +93,7 @@ class ModalityInfo(_message.Message):
     PROMPTS_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_PROMPT_FIELD_NUMBER: _ClassVar[int]
     MAX_WINDOWS_FIELD_NUMBER: _ClassVar[int]
+    MAX_FRAMES_FIELD_NUMBER: _ClassVar[int]
     modality: Modality
     outputs: _containers.RepeatedCompositeFieldContainer[OutputInfo]
     max_tokens: int
@@ -101,7 +102,8 @@ class ModalityInfo(_message.Message):
     prompts: _containers.ScalarMap[str, str]
     default_prompt: str
     max_windows: int
-    def __init__(self, modality: _Optional[_Union[Modality, str]] = ..., outputs: _Optional[_Iterable[_Union[OutputInfo, _Mapping]]] = ..., max_tokens: _Optional[int] = ..., window_seconds: _Optional[float] = ..., max_seconds: _Optional[float] = ..., prompts: _Optional[_Mapping[str, str]] = ..., default_prompt: _Optional[str] = ..., max_windows: _Optional[int] = ...) -> None: ...
+    max_frames: int
+    def __init__(self, modality: _Optional[_Union[Modality, str]] = ..., outputs: _Optional[_Iterable[_Union[OutputInfo, _Mapping]]] = ..., max_tokens: _Optional[int] = ..., window_seconds: _Optional[float] = ..., max_seconds: _Optional[float] = ..., prompts: _Optional[_Mapping[str, str]] = ..., default_prompt: _Optional[str] = ..., max_windows: _Optional[int] = ..., max_frames: _Optional[int] = ...) -> None: ...
 
 class OutputInfo(_message.Message):
     __slots__ = ("pooling", "normalized")

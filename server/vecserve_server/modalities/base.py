@@ -32,6 +32,9 @@ class Modality(ABC, Generic[Spec, Item]):
     accepts: ClassVar[tuple[type[Content], ...]]
     """The contents that `prepare` takes."""
 
+    further_inputs: ClassVar[Fields] = {}
+    """Inputs of BYTES beside the one named as the kind, as `fields`; they need an option."""
+
     windowed: ClassVar[bool] = False
     """Whether an item may have several rows, each a part of it in time."""
 

@@ -10,6 +10,13 @@ class Content:
     __slots__ = ()
     described: ClassVar[str]
 
+    sampled: ClassVar[bool] = False
+    """Whether its rows are items of their own, whose vectors are pooled once they are finished."""
+
+    def with_frames(self, frames: int) -> "Content":
+        """Return what to embed where so many frames of a video are asked for."""
+        return self
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:

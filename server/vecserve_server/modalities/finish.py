@@ -18,9 +18,11 @@ def finish(plan: OutputPlan, rows: Sequence[Row], outputs: Sequence[Array]) -> l
     """Turn one output a row, float32 [..., dimensions], into the item's vectors.
 
     One vector a row, or, with `plan.pool_rows`, one in all: the rows' mean by
-    weight. Raises ValueError if there are several rows to pool and the graph
-    gave no raw [dimensions] vectors: unit vectors have lost the length they
-    had, so their mean is not the mean over positions.
+    weight; with `plan.pool_vectors` the mean of what they would be alone.
+
+    Raises ValueError if `plan.pool_rows`, there are several and the graph gave
+    no raw [dimensions] vectors: unit vectors have lost the length they had, so
+    their mean is not the mean over positions.
     """
     if plan.pool_rows and len(rows) > 1:
         if plan.output.normalized or plan.output.pooling is Pooling.NONE:
@@ -36,7 +38,10 @@ def finish(plan: OutputPlan, rows: Sequence[Row], outputs: Sequence[Array]) -> l
     if cut:
         vectors = [FinishedVector(v.values[..., : plan.dimensions], v.span) for v in vectors]
     if plan.normalize and (cut or not plan.output.normalized):
-        return [FinishedVector(_to_unit_length(v.values), v.span) for v in vectors]
+        vectors = [FinishedVector(_to_unit_length(v.values), v.span) for v in vectors]
+    if plan.pool_vectors and len(vectors) > 1:
+        mean = _weighted_mean(rows, [v.values for v in vectors])
+        vectors = [FinishedVector(_to_unit_length(mean) if plan.normalize else mean, _cover(rows))]
     return vectors
 
 

@@ -24,6 +24,7 @@ from vecserve_server.modalities.image_formats import ACCEPTED, FORMATS
 from vecserve_server.modalities.png_chunks import without_large_text
 from vecserve_server.modalities.rows import Prepared, Row
 from vecserve_server.modalities.signatures import describe
+from vecserve_server.modalities.video_frames import EncodedVideo, SampledVideo, max_frames, sample
 from vecserve_server.reasons import Reason
 from vecserve_server.repository.manifest import ImageInput
 
@@ -50,11 +51,15 @@ class EncodedImage(Content):
     data: bytes
 
 
-class ImageModality(Modality[ImageInput, EncodedImage]):
-    """Turns an image file into one row, uint8 RGB [crop_height, crop_width, 3]."""
+class ImageModality(Modality[ImageInput, EncodedImage | SampledVideo]):
+    """Turns an image file, or a frame of a video, into a row.
+
+    A row is uint8 RGB [crop_height, crop_width, 3].
+    """
 
     fields: ClassVar[Fields] = {"image": EncodedImage}
-    accepts = (EncodedImage,)
+    accepts = (EncodedImage, SampledVideo)
+    further_inputs: ClassVar[Fields] = {"video": EncodedVideo}
 
     def __init__(self, spec: ImageInput, bundle_dir: Path, limits: Limits) -> None:
         """Raises ValueError if the pixel limit is over Pillow's."""
@@ -67,6 +72,7 @@ class ImageModality(Modality[ImageInput, EncodedImage]):
             )
         self._spec = spec
         self._shape = (spec.crop_height, spec.crop_width, 3)
+        self._limits = limits
         self._max_pixels = limits.max_image_pixels
         Image.init()  # load the decoders now, not in the first request
 
@@ -74,6 +80,11 @@ class ImageModality(Modality[ImageInput, EncodedImage]):
     def from_bytes(data: bytes) -> EncodedImage:
         """Return a file."""
         return EncodedImage(data)
+
+    @classmethod
+    def describe(cls, spec: ImageInput, limits: Limits) -> dict[str, int]:
+        """Return how many frames of a video may be asked for."""
+        return {"max_frames": max_frames()}
 
     def blank_row(self, positions: int) -> Row:
         """Return black pixels."""
@@ -86,15 +97,20 @@ class ImageModality(Modality[ImageInput, EncodedImage]):
             self._row(random.integers(0, 256, self._shape, dtype=np.uint8)) for _ in range(_PROBES)
         ]
 
-    def prepare(self, content: EncodedImage, *, refuse_truncation: bool) -> Prepared:
+    def prepare(self, content: EncodedImage | SampledVideo, *, refuse_truncation: bool) -> Prepared:
         """Decode, turn upright, convert, resize and crop an image; nothing is ever truncated.
 
         Raises InvalidItem: IMAGE_EMPTY, IMAGE_UNREADABLE, IMAGE_TRUNCATED,
-        IMAGE_TOO_LARGE, IMAGE_UNSUPPORTED.
+        IMAGE_TOO_LARGE, IMAGE_UNSUPPORTED; for frames of a video what `sample` raises.
         """
+        if isinstance(content, SampledVideo):
+            return Prepared(sample(content, self._limits, self._frame_row))
         image = _turn_upright(self._decode(content.data))
         image = _to_rgb(image, on_white=self._spec.transparency == "white")
         return Prepared((self._row(self._resize_and_crop(image)),))
+
+    def _frame_row(self, pixels: npt.NDArray[np.uint8]) -> Row:
+        return self._row(self._resize_and_crop(Image.fromarray(pixels)))
 
     def _row(self, pixels: npt.NDArray[np.uint8]) -> Row:
         return Row({self._spec.graph_input: pixels})

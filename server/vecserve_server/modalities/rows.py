@@ -22,7 +22,7 @@ class Row:
 
     `feeds` holds one array an input of the graph, without the batch axis.
     `positions` is the row's length in the unit of the batch budget: tokens for
-    text, 1 for images and audio windows. `span` is set for audio only.
+    text, 1 for images and windows. `span` is set for audio and video only.
     `weight` is the row's share when rows are pooled into one vector: the
     positions that hold input.
     """
@@ -50,12 +50,15 @@ class OutputPlan:
     of the last axis to unit length if the graph did not. `pool_rows`: one
     vector for all rows, their mean by weight, before normalising. Of each
     vector the first `dimensions` numbers are kept, also before normalising.
+    `pool_vectors`: one vector for all rows, the mean of their vectors as they
+    are by themselves, normalised again.
     """
 
     output: Output
     normalize: bool
     pool_rows: bool
     dimensions: int
+    pool_vectors: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ so that 16 of them are 0.64 s of a video of any frame rate, and they are turned 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -16,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from vecserve_server.modalities.base import Fields, Modality
-from vecserve_server.modalities.content import Content, Limits
+from vecserve_server.modalities.content import Limits
 from vecserve_server.modalities.rows import Prepared, Row, Span
+from vecserve_server.modalities.video_frames import EncodedVideo
 from vecserve_server.repository.manifest import VideoInput
 
 if TYPE_CHECKING:
@@ -29,14 +29,6 @@ _WEIGHT_ONE = 2048
 
 _Int = npt.NDArray[np.int64]
 _Weights = npt.NDArray[np.int32]
-
-
-@dataclass(frozen=True, slots=True)
-class EncodedVideo(Content):
-    """A video file's bytes."""
-
-    described = "a video"
-    data: bytes
 
 
 class VideoModality(Modality[VideoInput, EncodedVideo]):

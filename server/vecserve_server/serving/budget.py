@@ -30,13 +30,13 @@ class ByteBudget:
 
     async def acquire(self, size: int) -> None:
         """Take `size` bytes; wait for them if need be."""
-        await self._semaphore.acquire(min(size, self._capacity))
+        await self._semaphore.acquire(size)
         self._used += size
 
     def release(self, size: int) -> None:
         """Give back what was taken."""
         self._used -= size
-        self._semaphore.release(min(size, self._capacity))
+        self._semaphore.release(size)
 
     @asynccontextmanager
     async def hold(self, size: int) -> AsyncIterator[None]:

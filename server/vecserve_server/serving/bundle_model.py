@@ -56,17 +56,28 @@ class BundleModel:
         self.instances = instances
         self.statistics = Statistics()
         self._towers = towers
+        # By name of an input. What metadata does not list comes last: the kind's own goes first.
+        self._makers: dict[str, Callable[[bytes], Content]] = {}
+        for tower in towers.values():
+            self._makers |= tower.modality.further_inputs
+        self._makers |= {kind: tower.modality.from_bytes for kind, tower in towers.items()}
 
     def tower_for(self, content: Content) -> ServedTower:
         """Return the tower that takes this content. Raises InvalidItem if there is none."""
         for tower in self._towers.values():
             if isinstance(content, tower.modality.accepts):
                 return tower
+        advice = "ListModels says which model takes what"
+        if self._takes(content.with_frames(1)):
+            advice = "set `frames` to how many of its frames are to be embedded as images"
         raise InvalidItem(
             Reason.WRONG_MODALITY,
             f"model {self.name!r} takes {' and '.join(self._towers)}, not {content.described}: "
-            "ListModels says which model takes what",
+            f"{advice}",
         )
+
+    def _takes(self, content: Content) -> bool:
+        return any(isinstance(content, own.modality.accepts) for own in self._towers.values())
 
     def refuse_if_full(self, items: int, caller: Hashable) -> None:
         """Raise if `items` more cannot be taken now: InvalidItem if never, else QueueFull."""
@@ -78,8 +89,8 @@ class BundleModel:
 
         Raises InvalidItem, QueueFull, DeadlineMissed, ComputeFailed.
         """
-        kind, contents = self._contents(request)
-        tower = self._towers[kind]
+        contents = self._contents(request)
+        tower = self.tower_for(contents[0])
         if not request.waits:
             tower.graph.refuse_if_full(len(contents), request.job_options.caller)
         by_row = [Timings() for _ in contents]
@@ -100,8 +111,9 @@ class BundleModel:
         timings.prepare_s = (timings.prepare_s or 0.0) + time.perf_counter() - started
         return len(contents), {OUTPUT: vectors}
 
-    def _contents(self, request: TensorRequest) -> tuple[str, list[Content]]:
-        check_names(list(request.inputs), self.inputs, "input")
+    def _contents(self, request: TensorRequest) -> list[Content]:
+        inputs = tuple(TensorSpec(name, BYTES, (None, 1)) for name in self._makers)
+        check_names(list(request.inputs), inputs, "input")
         check_names(request.outputs, self.outputs, "output")
         if len(request.inputs) != 1:
             raise InvalidItem(
@@ -110,7 +122,7 @@ class BundleModel:
                 f"{', '.join(spec.name for spec in self.inputs)}",
             )
         [(kind, tensor)] = request.inputs.items()
-        check_datatype(kind, tensor, next(spec for spec in self.inputs if spec.name == kind))
+        check_datatype(kind, tensor, next(spec for spec in inputs if spec.name == kind))
         shape = tensor.values.shape
         if not (len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)):
             raise InvalidItem(
@@ -118,9 +130,12 @@ class BundleModel:
                 f"input {kind!r} has shape {list(shape)}, the model takes [-1, 1] or [-1]",
             )
         check_rows(shape[0], self.max_batch_size)
-        make = self._towers[kind].modality.from_bytes
+        frames = request.options.frames
         elements = tensor.values.ravel().tolist()
-        return kind, [_content(make, index, data) for index, data in enumerate(elements)]
+        contents = [
+            _content(self._makers[kind], index, data) for index, data in enumerate(elements)
+        ]
+        return [content.with_frames(frames) for content in contents] if frames else contents
 
 
 def describe(manifest: Manifest) -> dict[str, str]:

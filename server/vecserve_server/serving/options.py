@@ -24,7 +24,7 @@ class EmbedOptions:
     `each_window` is whether a long audio gets a vector a window. `input_type`
     names a prompt of the model, `prompt` is one in its place. `dimensions` is
     how many numbers of a vector to keep, if the model was trained so or they
-    are forced.
+    are forced. `frames` is how many frames of a video to embed as images.
     """
 
     normalize: bool | None = None
@@ -36,15 +36,16 @@ class EmbedOptions:
     prompt: str | None = None
     dimensions: int | None = None
     force_dimensions: bool = False
+    frames: int | None = None
 
 
 def resolve(
-    options: EmbedOptions, tower: Tower, dimensions: Dimensions, *, windowed: bool
+    options: EmbedOptions, tower: Tower, dimensions: Dimensions, *, windowed: bool, sampled: bool
 ) -> OutputPlan:
     """Choose the graph output for `options` and what to do with it.
 
     `dimensions` are the model's, `windowed` is whether an item of the tower may
-    have several rows.
+    have several rows, `sampled` whether these are items of their own.
 
     Raises InvalidItem if the model does not offer what is asked for.
     """
@@ -56,7 +57,8 @@ def resolve(
             Reason.POOLING_NOT_OFFERED,
             f"no pooling {pooling.value!r} for {tower.input.kind} here; the model offers: {names}",
         )
-    pool_rows = windowed and _pool_rows(options, pooling)
+    pooled = (windowed or sampled) and _pool_rows(options, pooling)
+    pool_rows = pooled and not sampled
     normalize = offered[0].normalized if options.normalize is None else options.normalize
     raw = [output for output in offered if not output.normalized]
     unit = [output for output in offered if output.normalized]
@@ -71,6 +73,7 @@ def resolve(
         normalize=normalize,
         pool_rows=pool_rows,
         dimensions=_kept(options, dimensions),
+        pool_vectors=pooled and sampled,
     )
 
 

@@ -5,18 +5,20 @@ from collections import deque
 
 
 class WeightedSemaphore:
-    """Hands out up to `capacity` places. Lives on one event loop.
+    """Hands out up to `capacity` places; who needs more takes all. Lives on one event loop.
 
     Unlike a semaphore it gives a caller all the places it asks for at once:
     two callers that each held half of what they need would wait for ever.
     """
 
     def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
         self._free = capacity
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     async def acquire(self, count: int) -> None:
         """Take places, waiting until all are free and everybody before has theirs."""
+        count = min(count, self._capacity)
         if not self._waiting and self._free >= count:
             self._free -= count
             return
@@ -32,8 +34,8 @@ class WeightedSemaphore:
             raise
 
     def release(self, count: int) -> None:
-        """Give places back, to those who wait first."""
-        self._free += count
+        """Give back as many as were asked for, to those who wait first."""
+        self._free += min(count, self._capacity)
         self._grant()
 
     def _grant(self) -> None:

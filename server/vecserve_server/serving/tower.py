@@ -65,7 +65,13 @@ class ServedTower:
         Waits while the queue is full. Raises InvalidItem, DeadlineMissed,
         ComputeFailed.
         """
-        plan = resolve(options, self.tower, self._dimensions, windowed=self.modality.windowed)
+        plan = resolve(
+            options,
+            self.tower,
+            self._dimensions,
+            windowed=self.modality.windowed,
+            sampled=content.sampled,
+        )
         with self.graph.unanswered(1):
             prepared, queued = await self._prepare(content, options, timings)
             try:

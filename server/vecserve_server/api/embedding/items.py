@@ -53,6 +53,8 @@ class ItemHandler:
         try:
             with answering(self._metrics, model.name, timings, "item"):
                 content = to_content(item)
+                if options.frames:
+                    content = content.with_frames(options.frames)
                 tower = model.tower_for(content)
                 embedded = await tower.embed(content, options, context.job_options, timings)
                 return to_result(

@@ -85,6 +85,7 @@ def to_options(options: embedding_pb2.EmbedOptions) -> EmbedOptions:
         prompt=options.prompt if options.HasField("prompt") else None,
         dimensions=options.dimensions or None,
         force_dimensions=options.force_dimensions,
+        frames=options.frames or None,
     )
 
 

@@ -69,9 +69,7 @@ def to_options(parameters: Parameters) -> EmbedOptions:
     pooling = value_of(parameters, "pooling", str)
     input_type = value_of(parameters, "input_type", str)
     prompt = value_of(parameters, "prompt", str)
-    dimensions = int(value_of(parameters, "dimensions", int) or 0)
-    if dimensions < 0:
-        raise InvalidItem(Reason.UNKNOWN_VALUE, f"dimensions is {dimensions}: make it positive")
+    dimensions, frames = (_count(parameters, name) for name in ("dimensions", "frames"))
     if pooling is not None and pooling not in set(Pooling):
         raise InvalidItem(
             Reason.UNKNOWN_VALUE, f"pooling is {pooling!r}; there are: {', '.join(sorted(Pooling))}"
@@ -82,9 +80,17 @@ def to_options(parameters: Parameters) -> EmbedOptions:
         pooling=None if pooling is None else Pooling(str(pooling)),
         input_type=None if input_type is None else str(input_type),
         prompt=None if prompt is None else str(prompt),
-        dimensions=dimensions or None,
+        dimensions=dimensions,
         force_dimensions=bool(value_of(parameters, "force_dimensions", bool)),
+        frames=frames,
     )
+
+
+def _count(parameters: Parameters, name: str) -> int | None:
+    count = int(value_of(parameters, name, int) or 0)
+    if count < 0:
+        raise InvalidItem(Reason.UNKNOWN_VALUE, f"{name} is {count}: make it positive")
+    return count or None
 
 
 def shared_part(parameters: Parameters) -> Part | None:
