@@ -11,7 +11,7 @@ import onnxruntime as ort
 from vecserve_server.engine.bfloat16 import run_with_bfloat16
 from vecserve_server.engine.providers import cuda, openvino
 from vecserve_server.engine.providers.base import RECORD_NODES, NoProvider, nodes_by_provider
-from vecserve_server.engine.providers.cpu_cache import compiled
+from vecserve_server.engine.providers.cpu_cache import load_compiled
 from vecserve_server.engine.tensors import BF16, BYTES
 from vecserve_server.repository.config import Provider
 
@@ -63,11 +63,9 @@ class Session:
             raise GraphError(f"{path} has strings beside bfloat16: ONNX Runtime cannot bind both")
 
     def _load_cpu(self, path: Path, sha256: str, cores: int, cache: Path) -> None:
-        ready = compiled(path, sha256, cache)
-        self._one_core = _load(ready or path, threads=1, optimized=ready is not None)
-        self._all_cores = self._one_core
-        if cores > 1:
-            self._all_cores = _load(ready or path, threads=cores, optimized=ready is not None)
+        self._one_core, self._all_cores = load_compiled(
+            path, sha256, cache, lambda ready: _load_both(ready, cores, optimized=True)
+        ) or _load_both(path, cores, optimized=False)
 
     @property
     def inputs(self) -> list[ort.NodeArg]:
@@ -93,6 +91,13 @@ class Session:
             return run_with_bfloat16(session, feeds, outputs)
         result: list[Array] = session.run(list(outputs), dict(feeds))
         return result
+
+
+def _load_both(
+    path: Path, cores: int, *, optimized: bool
+) -> tuple[ort.InferenceSession, ort.InferenceSession]:
+    one_core = _load(path, threads=1, optimized=optimized)
+    return one_core, _load(path, threads=cores, optimized=optimized) if cores > 1 else one_core
 
 
 def _load(path: Path, *, threads: int, optimized: bool) -> ort.InferenceSession:
