@@ -103,7 +103,8 @@ LAYERS = {
         "select",
     ],
     "vecserve_server.loading": [
-        "__init__ batching_check calibrate parity providers",
+        "__init__ calibrate parity providers trial_rows",
+        "batching_check",
         "resources",
         "graph",
         "bundle onnx_file",

@@ -10,7 +10,12 @@ import onnxruntime as ort
 
 from vecserve_server.engine.bfloat16 import run_with_bfloat16
 from vecserve_server.engine.providers import cuda, openvino
-from vecserve_server.engine.providers.base import RECORD_NODES, NoProvider, nodes_by_provider
+from vecserve_server.engine.providers.base import (
+    RECORD_NODES,
+    NoProvider,
+    nodes_by_provider,
+    operators_of,
+)
 from vecserve_server.engine.providers.cpu_cache import load_compiled
 from vecserve_server.engine.tensors import BF16, BYTES
 from vecserve_server.repository.config import Provider
@@ -82,6 +87,11 @@ class Session:
         """How many of the graph's nodes each provider runs."""
         return nodes_by_provider(self._one_core)
 
+    @property
+    def operators(self) -> frozenset[str]:
+        """The operators of its nodes, by ONNX's or ONNX Runtime's name."""
+        return operators_of(self._one_core)
+
     def run(
         self, feeds: Mapping[str, Array], outputs: Sequence[str], *, all_cores: bool = False
     ) -> list[Array]:
@@ -109,7 +119,8 @@ def _load(path: Path, *, threads: int, optimized: bool) -> ort.InferenceSession:
     options.add_session_config_entry("session.force_spinning_stop", "1")
     # Patterns are kept per input shape; shapes vary with every batch.
     options.enable_mem_pattern = False
-    options.log_severity_level = 3
+    # Errors are raised, too: a caller's mistakes would fill the log.
+    options.log_severity_level = 4
     options.add_session_config_entry(*RECORD_NODES)
     if optimized:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL

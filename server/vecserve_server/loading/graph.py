@@ -34,8 +34,9 @@ class GraphPlan:
     `capacity` bounds the rows that wait or run. A tensor request has up to
     `max_batch_size` rows, 0 where the first axis is no batch, and up to
     `max_length` along axis 1 of `length_input`, where there is one. Blank rows
-    of up to `max_positions` are measured, unless `blank_row` is None; a graph
-    that refuses them cannot be served if they are `measured_always`.
+    of up to `max_positions` steps of `position_step` are measured, unless
+    `blank_row` is None; a graph that refuses them cannot be served if they are
+    `measured_always`.
     `parity_jobs` are compared with the cpu's outputs on any other provider.
     """
 
@@ -52,6 +53,7 @@ class GraphPlan:
     measured_always: bool
     parity_jobs: list[Job]
     instances: int | None = None
+    position_step: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +172,7 @@ def _measure(file: GraphFile, engine: Engine, plan: GraphPlan, cores: int) -> Co
             has_lengths=plan.length_input is not None,
             max_rows=plan.limits.max_rows if plan.spec.batches else 1,
             max_positions=plan.max_positions,
+            step=plan.position_step,
         )
     except Exception as error:
         if plan.measured_always:

@@ -36,6 +36,11 @@ class OnnxFileConfig(ModelConfig):
         f"request runs alone. Default: {DEFAULT_MAX_BATCH_SIZE} where the first axis of every "
         "input and output is free, else 0",
     )
+    share_batches: bool | None = Field(
+        default=None,
+        description="whether requests share batches. Default: where random rows give the same "
+        "together as alone, and the graph has no operator that is known to mix rows",
+    )
     queue_delay_us: int | None = Field(
         default=None,
         ge=0,

@@ -205,7 +205,7 @@ def test_a_config_for_triton_is_named_with_what_to_write_instead(folder: Path) -
         (line,) = [line for line in process.log.splitlines() if "config.pbtxt" in line]
     assert "WARNING" in line
     assert "is not read: write a config.json" in line
-    for field in OnnxFileConfig.model_fields.keys() - {"mask_input"}:
+    for field in OnnxFileConfig.model_fields.keys() - {"mask_input", "share_batches"}:
         assert field in line
 
 
