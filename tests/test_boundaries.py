@@ -119,8 +119,9 @@ LAYERS = {
     "vecserve_server.models": ["__init__", "registry", "manager"],
     "vecserve_server.repository": [
         "__init__ errors manifest",
-        "config",
+        "config lfs",
         "bundle onnx_file",
+        "unserved",
         "finder",
     ],
     "vecserve_server.scheduling": [

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vecserve_server.engine.engine import Engine, Job
 from vecserve_server.engine.padding import GraphSpec
-from vecserve_server.engine.session import Session
+from vecserve_server.engine.session import GraphError, Session
 from vecserve_server.engine.tensors import TensorSpec, UnknownType, specs_of
 from vecserve_server.loading.calibrate import calibrate
 from vecserve_server.loading.parity import check_parity
@@ -176,7 +176,7 @@ def _measure(file: GraphFile, engine: Engine, plan: GraphPlan, cores: int) -> Co
         )
     except Exception as error:
         if plan.measured_always:
-            raise
+            raise GraphError(f"{file.path} does not compute a blank row: {error}") from error
         _log.warning("%s takes no blank rows, so it is not warmed up: %s", file.model, error)
         return guess
     row = f"{file.name}: the shortest row takes {cost.seconds(1, 1) * 1e3:.1f} ms on one core"

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from vecserve_server.engine.engine import Array, Engine, Job, JobOutputs
 from vecserve_server.engine.padding import GraphSpec
@@ -150,12 +151,12 @@ def _elements(shape: Sequence[object], length: int) -> int:
     return math.prod(axis if isinstance(axis, int) else length for axis in shape)
 
 
-def _floats(spec: TensorSpec, draw: Draw, large: bool, normal: Array) -> Array:
+def _floats(spec: TensorSpec, draw: Draw, large: bool, normal: npt.NDArray[np.float64]) -> Array:
     """Return what is no integer, of normal numbers: floats, or what is made of them."""
     values = np.abs(normal) if draw.positive else normal
     values = values * (draw.scale if large else draw.scale / _UNLIKE)
     if spec.datatype is BYTES:
-        return np.vectorize(str, otypes=[np.object_])(values)
+        return values.astype(str).astype(np.object_)
     if spec.datatype is BF16:
         # The upper half of a float32.
         return (values.astype("<f4").view("<u4") >> 16).astype(BF16.numpy)
