@@ -112,7 +112,8 @@ LAYERS = {
         "select",
     ],
     "vecserve_server.loading": [
-        "__init__ batching_check calibrate parity providers",
+        "__init__ calibrate parity providers trial_rows",
+        "batching_check",
         "resources",
         "graph",
         "bundle onnx_file",
@@ -130,8 +131,9 @@ LAYERS = {
     "vecserve_server.models": ["__init__", "registry", "manager"],
     "vecserve_server.repository": [
         "__init__ errors manifest",
-        "config",
+        "config lfs",
         "bundle onnx_file",
+        "unserved",
         "finder",
     ],
     "vecserve_server.scheduling": [

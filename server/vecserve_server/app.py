@@ -71,6 +71,7 @@ class App:
             self._metrics,
             self._load_threads,
             changed=self._report_health,
+            strict=config.strict or config.require_provider is not None,
         )
         drain = Drain()
         regions = Regions()
@@ -136,8 +137,16 @@ class App:
         gc.freeze()
         gc.set_threshold(_GC_THRESHOLD)
         await self._report_health()
-        count = len(self._manager.readiness())
+        readiness = self._manager.readiness()
+        count = sum(readiness.values())
         _log.info("serving %d models, ready in %.1f s", count, time.perf_counter() - started)
+        if left_out := sorted(name for name, is_ready in readiness.items() if not is_ready):
+            _log.error(
+                "%d models are not served, for the reasons above and in the repository's index: "
+                "%s; --strict would not have started",
+                len(left_out),
+                ", ".join(left_out),
+            )
 
     async def stop(self) -> None:
         """Accept nothing more, answer what was accepted, and let go of everything."""

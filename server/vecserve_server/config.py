@@ -45,6 +45,12 @@ class ServerConfig(BaseSettings):
         description="folder of models: bundles, <model>/<version>/manifest.json, and ONNX files, "
         "<model>/<version>/model.onnx",
     )
+    strict: bool = Field(
+        default=False,
+        description="do not start, and say why, unless all that looks like a model in the "
+        "repository can be served; by default the others are served, and the log and the "
+        "repository's index say what is left out",
+    )
     host: str = Field(
         default="127.0.0.1",
         description="address to listen on; the API has no authentication, keep it private",

@@ -64,7 +64,7 @@ class Reason(StrEnum):
     MODEL_LOADING = auto()
     """The model is still being loaded. Try again in a few seconds."""
     MODEL_UNLOADED = auto()
-    """The model was unloaded. Load it again, or call another server."""
+    """The model was unloaded, or could not be loaded. Load it again, or call another server."""
     LOAD_FAILED = auto()
     """What lies in the repository cannot be served; what was served before still is.
 

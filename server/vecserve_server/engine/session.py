@@ -11,8 +11,13 @@ import onnxruntime as ort
 
 from vecserve_server.engine.bfloat16 import run_with_bfloat16
 from vecserve_server.engine.providers import cuda, openvino
-from vecserve_server.engine.providers.base import RECORD_NODES, NoProvider, nodes_by_provider
-from vecserve_server.engine.providers.cpu_cache import compiled
+from vecserve_server.engine.providers.base import (
+    RECORD_NODES,
+    NoProvider,
+    nodes_by_provider,
+    operators_of,
+)
+from vecserve_server.engine.providers.cpu_cache import load_compiled
 from vecserve_server.engine.providers.pinned import ArraySpec, PinnedBuffers
 from vecserve_server.engine.tensors import BF16, BYTES
 from vecserve_server.repository.config import Provider
@@ -77,11 +82,9 @@ class Session:
             raise GraphError(f"{path} has strings beside bfloat16: ONNX Runtime cannot bind both")
 
     def _load_cpu(self, path: Path, sha256: str, cores: int, cache: Path) -> None:
-        ready = compiled(path, sha256, cache)
-        self._one_core = _load(ready or path, threads=1, optimized=ready is not None)
-        self._all_cores = self._one_core
-        if cores > 1:
-            self._all_cores = _load(ready or path, threads=cores, optimized=ready is not None)
+        self._one_core, self._all_cores = load_compiled(
+            path, sha256, cache, lambda ready: _load_both(ready, cores, optimized=True)
+        ) or _load_both(path, cores, optimized=False)
 
     @property
     def inputs(self) -> list[ort.NodeArg]:
@@ -135,6 +138,11 @@ class Session:
             with self._pinned.arrays(wanted) as arrays:
                 yield arrays
 
+    @property
+    def operators(self) -> Counter[str]:
+        """How many nodes have each operator, by ONNX's or ONNX Runtime's name."""
+        return operators_of(self._one_core)
+
     def run(
         self, feeds: Mapping[str, Array], outputs: Sequence[str], *, all_cores: bool = False
     ) -> list[Array]:
@@ -148,6 +156,13 @@ class Session:
         return result
 
 
+def _load_both(
+    path: Path, cores: int, *, optimized: bool
+) -> tuple[ort.InferenceSession, ort.InferenceSession]:
+    one_core = _load(path, threads=1, optimized=optimized)
+    return one_core, _load(path, threads=cores, optimized=optimized) if cores > 1 else one_core
+
+
 def _load(path: Path, *, threads: int, optimized: bool) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
@@ -157,7 +172,8 @@ def _load(path: Path, *, threads: int, optimized: bool) -> ort.InferenceSession:
     options.add_session_config_entry("session.force_spinning_stop", "1")
     # Patterns are kept per input shape; shapes vary with every batch.
     options.enable_mem_pattern = False
-    options.log_severity_level = 3
+    # Errors are raised, too: a caller's mistakes would fill the log.
+    options.log_severity_level = 4
     options.add_session_config_entry(*RECORD_NODES)
     if optimized:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL

@@ -29,14 +29,16 @@ def calibrate(
     has_lengths: bool,
     max_rows: int,
     max_positions: int,
+    step: int,
 ) -> CostModel:
     """Run a few batches of blank rows and return a cost model fitted to them.
 
-    `row_of(positions)` makes a valid row. Raises what the graph raises.
+    `row_of(positions)` makes a valid row. Lengths are measured in steps of `step` positions, up
+    to `max_positions` steps. Raises what the graph raises.
     """
     samples = []
     for rows, positions in _SHAPES_OF_LENGTHS if has_lengths else _SHAPES_OF_ONE:
-        row = row_of(min(positions, max_positions))
+        row = row_of(step * min(positions, max_positions))
         jobs = [row] * min(rows, max_rows)
         samples.append(Sample(len(jobs), row.positions, _measure(engine, jobs, all_cores=False)))
         # Where one row keeps a core busy for so long, there is nothing to share.

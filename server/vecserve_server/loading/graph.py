@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vecserve_server.engine.engine import Engine, Job
 from vecserve_server.engine.padding import GraphSpec
-from vecserve_server.engine.session import Session
+from vecserve_server.engine.session import GraphError, Session
 from vecserve_server.engine.tensors import TensorSpec, UnknownType, specs_of
 from vecserve_server.loading.calibrate import calibrate, calibrate_card
 from vecserve_server.loading.parity import check_parity
@@ -34,8 +34,9 @@ class GraphPlan:
     `capacity` bounds the rows that wait or run. A tensor request has up to
     `max_batch_size` rows, 0 where the first axis is no batch, and up to
     `max_length` along axis 1 of `length_input`, where there is one. Blank rows
-    of up to `max_positions` are measured, unless `blank_row` is None; a graph
-    that refuses them cannot be served if they are `measured_always`.
+    of up to `max_positions` steps of `position_step` are measured, unless
+    `blank_row` is None; a graph that refuses them cannot be served if they are
+    `measured_always`.
     `parity_jobs` are compared with the cpu's outputs on any other provider.
     """
 
@@ -52,6 +53,7 @@ class GraphPlan:
     measured_always: bool
     parity_jobs: list[Job]
     instances: int | None = None
+    position_step: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,10 +185,11 @@ def _measure(
             has_lengths=plan.length_input is not None,
             max_rows=plan.limits.max_rows if plan.spec.batches else 1,
             max_positions=plan.max_positions,
+            step=plan.position_step,
         )
     except Exception as error:
         if plan.measured_always:
-            raise
+            raise GraphError(f"{file.path} does not compute a blank row: {error}") from error
         _log.warning("%s takes no blank rows, so it is not warmed up: %s", file.model, error)
         return guess
     place = "the card" if session.is_on_card else "one core"

@@ -19,7 +19,7 @@ from vecserve_server.models.registry import ModelRegistry, ModelVersion, State
 from vecserve_server.reasons import Reason
 from vecserve_server.repository.config import CONFIG_FILE
 from vecserve_server.repository.errors import BundleError
-from vecserve_server.repository.finder import Found, find_models, read_model
+from vecserve_server.repository.finder import Found, read_model, scan
 from vecserve_server.repository.onnx_file import OnnxFile
 from vecserve_server.serving.model import InService
 from vecserve_server.telemetry.metrics import Metrics
@@ -47,7 +47,7 @@ class Listing:
 
 @dataclass(slots=True)
 class ModelManager:
-    """Fills `registry` from a repository.
+    """Fills `registry` from a repository; what cannot be served is left out, if not `strict`.
 
     `threads` read and load. `changed` is awaited whenever a model became ready
     or stopped being so. Lives on one event loop.
@@ -59,6 +59,7 @@ class ModelManager:
     metrics: Metrics
     threads: Executor
     changed: Callable[[], Awaitable[None]]
+    strict: bool
     _one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
     _draining: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -67,23 +68,51 @@ class ModelManager:
 
         Raises BundleError.
         """
-        folders = await self._in_thread(lambda: find_models(self.repository))
-        for found in await self._read_all(folders):
+        lying = await self._in_thread(lambda: scan(self.repository))
+        for one in lying.unserved:
+            self._refuse(one.name, one.version, one.reason)
+        for folder, found in zip(lying.folders, await self._read_all(lying.folders), strict=True):
+            if isinstance(found, BundleError):
+                self._refuse(folder.parent.name, folder.name, str(found))
+                continue
             version = ModelVersion(found)
-            self._refuse_taken_names(version)
+            try:
+                self._refuse_taken_names(version)
+            except BundleError as error:
+                self._refuse(found.name, found.version, str(error))
+                continue
             self.registry.put(version)
+        self._refuse_to_serve_nothing()
         return len(self.registry.all())
 
     async def load_all(self) -> None:
-        """Load what `read` found. Raises what loading one raises."""
+        """Load what `read` found.
 
+        Raises BundleError if nothing can be served, and if `strict` what loading one raises.
+        """
         async with self._one_at_a_time:
             # One after the other: each is measured, and needs the cores for itself.
             for version in self.registry.all():
                 began = time.perf_counter()
-                self._serve(version, await self._load(version.found))
-                _log_ready(version, time.perf_counter() - began)
+                try:
+                    self._serve(version, await self._load(version.found))
+                    _log_ready(version, time.perf_counter() - began)
+                # Whatever is wrong with one model is no reason to leave the others out.
+                except Exception as error:
+                    if self.strict:
+                        raise
+                    version.state = State.UNAVAILABLE
+                    version.reason = f"cannot be served: {error}"
+                    expected = isinstance(error, BundleError | GraphError)
+                    _log.error(
+                        "not served: %s version %s: %s",
+                        version.found.name,
+                        version.found.version,
+                        error,
+                        exc_info=None if expected else error,
+                    )
                 await self.changed()
+            self._refuse_to_serve_nothing()
 
     @property
     def ready(self) -> bool:
@@ -96,6 +125,8 @@ class ModelManager:
         for version in self.registry.all():
             name = version.found.name
             names[name] = names.get(name, False) or version.state is State.READY
+        for name, _ in self.registry.refused:
+            names.setdefault(name, False)
         return names
 
     async def load(self, name: str) -> None:
@@ -107,18 +138,29 @@ class ModelManager:
         async with self._one_at_a_time:
             self._refuse_part(name)
             try:
-                folders = await self._in_thread(lambda: find_models(self.repository))
-                mine = [folder for folder in folders if folder.parent.name == name]
+                lying = await self._in_thread(lambda: scan(self.repository))
+                unserved = {
+                    (name, one.version): one.reason for one in lying.unserved if one.name == name
+                }
+                mine = [folder for folder in lying.folders if folder.parent.name == name]
+                if not mine and unserved:
+                    raise BundleError("; ".join(unserved.values()))
                 if not mine:
                     raise ModelNotFound(
                         Reason.MODEL_NOT_FOUND, f"the repository holds no model {name!r}"
                     )
-                versions = [ModelVersion(found) for found in await self._read_all(mine)]
+                versions = []
+                for found in await self._read_all(mine):
+                    if isinstance(found, BundleError):
+                        raise found
+                    versions.append(ModelVersion(found))
                 for version in versions:
                     self._refuse_taken_names(version)
                 loaded = [await self._load(version.found) for version in versions]
             except (BundleError, GraphError) as error:
                 raise LoadFailed(Reason.LOAD_FAILED, str(error)) from error
+            others = {key: why for key, why in self.registry.refused.items() if key[0] != name}
+            self.registry.refused = others | unserved
             before = {version.number: version for version in self.registry.of(name)}
             for version, graphs in zip(versions, loaded, strict=True):
                 old = before.pop(version.number, None)
@@ -163,24 +205,52 @@ class ModelManager:
             for name in version.names
         ]
         try:
-            folders = await self._in_thread(lambda: find_models(self.repository))
-        except BundleError:  # nothing lies there any more
-            folders = []
+            lying = await self._in_thread(lambda: scan(self.repository))
+        except BundleError:  # nothing that could be served lies there any more
+            return sorted(listings, key=lambda listing: (listing.name, listing.version))
+        reasons = {(one.name, one.version): one.reason for one in lying.unserved}
+        for folder in lying.folders:
+            key = (folder.parent.name, folder.name)
+            reasons[key] = self.registry.refused.get(key, "not loaded")
         listings += [
-            Listing(folder.parent.name, folder.name, State.UNAVAILABLE, "not loaded")
-            for folder in folders
-            if (folder.parent.name, folder.name) not in known
+            Listing(*key, State.UNAVAILABLE, reason)
+            for key, reason in reasons.items()
+            if key not in known
         ]
         return sorted(listings, key=lambda listing: (listing.name, listing.version))
 
-    async def _read_all(self, folders: list[Path]) -> list[Found]:
+    async def _read_all(self, folders: list[Path]) -> list[Found | BundleError]:
+        """Return what lies in each folder, or why it cannot be served."""
+
+        def read(folder: Path) -> Found | BundleError:
+            try:
+                return read_model(folder)
+            except BundleError as error:
+                return error
+
         all_found = await asyncio.gather(
-            *(self._in_thread(partial(read_model, folder)) for folder in folders)
+            *(self._in_thread(partial(read, folder)) for folder in folders)
         )
         files = [found for found in all_found if isinstance(found, OnnxFile)]
         for path in sorted({path for file in files for path in file.triton_configs}):
             _log.warning("%s is not read: %s", path, _INSTEAD_OF_TRITONS)
         return all_found
+
+    def _refuse(self, name: str, version: str, why: str) -> None:
+        """Leave out what lies in the repository. Raises BundleError if `strict`."""
+        if self.strict:
+            raise BundleError(why)
+        _log.error("not served: %s%s: %s", name, f" version {version}" if version else "", why)
+        self.registry.refused[name, version] = f"cannot be served: {why}"
+
+    def _refuse_to_serve_nothing(self) -> None:
+        """Raise BundleError if no model is served or will be."""
+        versions = self.registry.all()
+        if any(version.state is not State.UNAVAILABLE for version in versions):
+            return
+        reasons = [f"{version.found.name} {version.reason}" for version in versions]
+        reasons += [f"{name} {why}" for (name, _), why in self.registry.refused.items()]
+        raise BundleError(f"no model of {self.repository} can be served: {'; '.join(reasons)}")
 
     async def _load(self, found: Found) -> LoadedBundle | LoadedOnnxFile:
         if isinstance(found, OnnxFile):

@@ -10,6 +10,9 @@ from vecserve_server.repository.finder import Found
 from vecserve_server.serving.bundle_model import BundleModel
 from vecserve_server.serving.model import InService, ServedModel
 
+# Characters of a reason that an error repeats; the index and the log have all of it.
+_MAX_REASON = 500
+
 
 class State(StrEnum):
     """Where a model is on its way. The names are Triton's."""
@@ -25,7 +28,7 @@ class ModelVersion:
     """One version of a model on disk, and what became of it.
 
     `service` is what answers while it is READY; `reason` says why nothing does
-    once it is UNAVAILABLE.
+    once it is UNAVAILABLE, as in "is unloaded".
     """
 
     found: Found
@@ -69,9 +72,7 @@ class ModelVersion:
     def refuse_unloaded(self) -> None:
         """Raise ModelNotReady if it is out of service."""
         if self.state not in (State.LOADING, State.READY):
-            raise ModelNotReady(
-                Reason.MODEL_UNLOADED, f"model {self.found.name!r} is unloaded; load it again"
-            )
+            raise _not_served(self.found.name, self.reason or "is unloaded; load it again")
 
 
 Table = dict[str, dict[int, ModelVersion]]
@@ -84,6 +85,8 @@ class ModelRegistry:
         # All that tensor requests can name, and of these the bundles' own names.
         self._versions: Table = {}
         self._bundles: Table = {}
+        self.refused: dict[tuple[str, str], str] = {}
+        """Why what lies in the repository was not even read: by its name and version."""
 
     def put(self, version: ModelVersion) -> None:
         """Add one version under each of its names, in the place of the one that was there."""
@@ -141,7 +144,7 @@ class ModelRegistry:
 
         Raises ModelNotFound, ModelNotReady.
         """
-        return _select(self._versions, name, version).model(name)
+        return self._select(self._versions, name, version).model(name)
 
     def find_bundle(self, name: str, version: str = "") -> BundleModel:
         """Return the bundle of a name, which takes raw items; otherwise like `find`."""
@@ -156,15 +159,30 @@ class ModelRegistry:
                 Reason.MODEL_NOT_FOUND,
                 f"model {name!r} takes tensors only: call it by the Open Inference Protocol",
             )
-        found = _select(self._bundles, name, version)
+        found = self._select(self._bundles, name, version)
         found.refuse_unloaded()
         return found
+
+    def _select(self, table: Table, name: str, version: str) -> ModelVersion:
+        """Do what `_select` below does, or raise ModelNotReady for what was refused."""
+        try:
+            return _select(table, name, version)
+        except ModelNotFound:
+            for (refused, its_version), why in self.refused.items():
+                named = version in ("", its_version) or not (its_version or name in table)
+                if refused == name and named:
+                    raise _not_served(name, why) from None
+            raise
 
     def _tables(self, version: ModelVersion) -> list[tuple[Table, tuple[str, ...]]]:
         tables = [(self._versions, version.names)]
         if isinstance(version.found, Bundle):
             tables.append((self._bundles, (version.found.name,)))
         return tables
+
+
+def _not_served(name: str, why: str) -> ModelNotReady:
+    return ModelNotReady(Reason.MODEL_UNLOADED, f"model {name!r} {why[:_MAX_REASON]}")
 
 
 def _select(table: Table, name: str, version: str) -> ModelVersion:

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from vecserve_server.repository.config import ModelConfig, read_config
 from vecserve_server.repository.errors import BundleError
+from vecserve_server.repository.lfs import refuse_pointer
 from vecserve_server.repository.manifest import MANIFEST_FILE, Manifest, sha256_of
 
 
@@ -54,6 +55,7 @@ def read_bundle(folder: Path) -> Bundle:
         if not path.is_file():
             raise BundleError(f"{path} is missing: export the model again")
         if sha256_of(path) != expected:
+            refuse_pointer(path)
             raise BundleError(
                 f"{path} is not the file that was exported (its sha256 differs): "
                 "export the model again"

@@ -1,19 +1,29 @@
-"""Repository scan: the models and versions in a folder."""
+"""Repository scan: the models and versions in a folder, and what only looks like one."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from vecserve_server.repository.bundle import Bundle, read_bundle
 from vecserve_server.repository.errors import BundleError
 from vecserve_server.repository.manifest import MANIFEST_FILE
 from vecserve_server.repository.onnx_file import GRAPH_FILE, OnnxFile, read_onnx_file
+from vecserve_server.repository.unserved import Unserved, find_unserved, is_servable
 
 Found = Bundle | OnnxFile
 
 
-def find_models(repository: Path) -> list[Path]:
-    """Return the folders `<repository>/<model>/<version>` of bundles and plain models, sorted.
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What lies in a repository: `folders` of models, `<model>/<version>`, and the rest, sorted."""
 
-    Raises BundleError if the repository is no folder or holds neither.
+    folders: list[Path]
+    unserved: list[Unserved]
+
+
+def scan(repository: Path) -> Scan:
+    """Return what lies in a repository.
+
+    Raises BundleError if it is no folder or holds no model.
     """
     if not repository.is_dir():
         raise BundleError(
@@ -21,21 +31,24 @@ def find_models(repository: Path) -> list[Path]:
             "create it with `vecserve-export all-MiniLM-L6-v2 --output DIR`, or name yours with "
             "--repository"
         )
-    folders = {
-        path.parent
-        for file in (MANIFEST_FILE, GRAPH_FILE)
-        for path in repository.glob(f"[!.]*/[!.]*/{file}")
-    }
+    folders = sorted(path for path in repository.glob("[!.]*/[!.]*") if is_servable(path))
+    unserved = find_unserved(repository)
+    if not folders and unserved:
+        reasons = "; ".join(one.reason for one in unserved)
+        raise BundleError(f"model repository {repository} holds no model to serve: {reasons}")
     if not folders:
         raise BundleError(
             f"model repository {repository} holds no bundle and no {GRAPH_FILE}: add one with "
             f"`vecserve-export all-MiniLM-L6-v2 --output {repository}`"
         )
-    return sorted(folders)
+    return Scan(folders, unserved)
 
 
 def read_model(folder: Path) -> Found:
     """Read and check what lies in a model's folder. Raises BundleError."""
-    if (folder / MANIFEST_FILE).is_file():
-        return read_bundle(folder)
-    return read_onnx_file(folder)
+    try:
+        if (folder / MANIFEST_FILE).is_file():
+            return read_bundle(folder)
+        return read_onnx_file(folder)
+    except OSError as error:
+        raise BundleError(f"{folder} cannot be read: {error}") from error

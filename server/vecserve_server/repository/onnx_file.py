@@ -15,6 +15,7 @@ from pydantic import Field
 
 from vecserve_server.repository.config import CONFIG_FILE, ModelConfig, read_config
 from vecserve_server.repository.errors import BundleError
+from vecserve_server.repository.lfs import refuse_pointer
 
 GRAPH_FILE = "model.onnx"
 TRITON_CONFIG_FILE = "config.pbtxt"
@@ -22,7 +23,6 @@ TRITON_CONFIG_FILE = "config.pbtxt"
 DEFAULT_MAX_BATCH_SIZE = 32
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_VERSION = re.compile(r"[1-9][0-9]*")
 
 
 class OnnxFileConfig(ModelConfig):
@@ -35,6 +35,11 @@ class OnnxFileConfig(ModelConfig):
         description="rows of one request, and of one batch; 0: the first axis is no batch, every "
         f"request runs alone. Default: {DEFAULT_MAX_BATCH_SIZE} where the first axis of every "
         "input and output is free, else 0",
+    )
+    share_batches: bool | None = Field(
+        default=None,
+        description="whether requests share batches. Default: where random rows give the same "
+        "together as alone, and the graph has no operator that is known to mix rows",
     )
     queue_delay_us: int | None = Field(
         default=None,
@@ -85,10 +90,10 @@ class OnnxFile:
 def read_onnx_file(folder: Path) -> OnnxFile:
     """Read what lies in a folder `<repository>/<name>/<version>`. Raises BundleError."""
     name, version = folder.parent.name, folder.name
-    if not _NAME.fullmatch(name) or not _VERSION.fullmatch(version):
+    if not _NAME.fullmatch(name):
         raise BundleError(
-            f"{folder} is no <model>/<version>: a model's name has letters, digits, '.', '_' and "
-            "'-', a version is a number from 1; rename the folder"
+            f"{folder.parent} is no name of a model, which has letters, digits, '.', '_' and '-': "
+            "rename the folder"
         )
     return OnnxFile(folder, name, version, read_config(folder, OnnxFileConfig), _hash_of(folder))
 
@@ -97,6 +102,7 @@ def _hash_of(folder: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
         if path.is_file() and path.name != CONFIG_FILE:
+            refuse_pointer(path)
             with path.open("rb") as file:
                 content = hashlib.file_digest(file, "sha256")
             digest.update(path.name.encode() + b"\0" + content.digest())

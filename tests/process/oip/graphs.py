@@ -167,6 +167,60 @@ def mean_of_numbers() -> onnx.ModelProto:
     )
 
 
+def difference_of_signals() -> onnx.ModelProto:
+    """y = the mean of a minus that of b, each with its own free length; there is no mask."""
+    return graph(
+        [
+            helper.make_node("ReduceMean", ["a"], ["mean_a"], axes=[1]),
+            helper.make_node("ReduceMean", ["b"], ["mean_b"], axes=[1]),
+            helper.make_node("Sub", ["mean_a", "mean_b"], ["y"]),
+        ],
+        [(name, TensorProto.FLOAT, ["batch", "samples"]) for name in "ab"],
+        [("y", TensorProto.FLOAT, ["batch", 1])],
+    )
+
+
+def rounded_layers(size: int) -> onnx.ModelProto:
+    """Two layers of `size` numbers without biases, quantized as quantize_dynamic does.
+
+    One scale for all rows of a batch: a row of zeros or ones comes out as it does alone.
+    """
+    random = np.random.default_rng(0)
+    nodes, constants = [], {}
+    for layer, (taken, given) in enumerate((("x", "hidden"), ("hidden", "y"))):
+        names = [f"{part}{layer}" for part in ("rounded", "scale", "zero", "sum", "numbers")]
+        rounded, scale, zero, total, numbers = names
+        nodes += [
+            helper.make_node("DynamicQuantizeLinear", [taken], [rounded, scale, zero]),
+            helper.make_node("MatMulInteger", [rounded, f"weights{layer}", zero], [total]),
+            helper.make_node("Cast", [total], [numbers], to=TensorProto.FLOAT),
+            helper.make_node("Mul", [numbers, scale], [given]),
+        ]
+        constants[f"weights{layer}"] = random.integers(-100, 100, (size, size), dtype=np.int8)
+    shape: list[int | str | None] = ["batch", size]
+    return graph(
+        nodes, [("x", TensorProto.FLOAT, shape)], [("y", TensorProto.FLOAT, shape)], constants
+    )
+
+
+def rounded_by_hand(size: int) -> onnx.ModelProto:
+    """y = x rounded to 127 steps of the largest number of all rows, by ordinary operators."""
+    shape: list[int | str | None] = ["batch", size]
+    return graph(
+        [
+            helper.make_node("Abs", ["x"], ["sizes"]),
+            helper.make_node("ReduceMax", ["sizes"], ["largest"]),
+            helper.make_node("Div", ["largest", "steps"], ["step"]),
+            helper.make_node("Div", ["x", "step"], ["in_steps"]),
+            helper.make_node("Round", ["in_steps"], ["rounded"]),
+            helper.make_node("Mul", ["rounded", "step"], ["y"]),
+        ],
+        [("x", TensorProto.FLOAT, shape)],
+        [("y", TensorProto.FLOAT, shape)],
+        {"steps": np.array(127, dtype=np.float32)},
+    )
+
+
 def softmax_of_rows() -> onnx.ModelProto:
     """Softmax over the first axis: its name promises a batch that it is not."""
     return graph(

@@ -15,8 +15,12 @@ from tritonclient.grpc.aio import InferenceServerClient as AsyncClient
 
 from tests.contract.oip.requests import inputs, run, tokens
 from tests.process.oip.graphs import (
+    difference_of_signals,
     mean_of_numbers,
     mean_of_tokens,
+    rounded_by_hand,
+    rounded_layers,
+    rows_of_seven,
     save,
     self_attention,
     softmax_of_rows,
@@ -26,6 +30,8 @@ from tests.support.held_queue import held_until
 from tests.support.server_process import ServerProcess
 
 Feeds = dict[str, np.ndarray]
+# Numbers of a row of the quantized graphs.
+SIZE = 64
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +49,14 @@ def held_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cold = held_until(120) | {"warm_up": False}
     save(folder, "ignores-mask-cold", mean_of_tokens(masked=False), config=cold)
     save(folder, "mixes-rows", softmax_of_rows(), config=held_until(16))
+    save(folder, "rounded", rounded_layers(SIZE), config=held_until(8))
+    save(folder, "rounded-by-hand", rounded_by_hand(SIZE), config=held_until(8))
+    allowed = held_until(8) | {"share_batches": True}
+    save(folder, "rounded-together", rounded_layers(SIZE), config=allowed)
+    save(folder, "untried", rows_of_seven(), config=held_until(8))
+    forbidden = held_until(8) | {"share_batches": False}
+    save(folder, "forbidden", mean_of_numbers(), config=forbidden)
+    save(folder, "signals", difference_of_signals(), config=held_until(8))
     return folder
 
 
@@ -162,6 +176,57 @@ async def test_a_graph_that_mixes_rows_runs_requests_alone(
         path = held_repository / "mixes-rows" / "1" / "model.onnx"
         assert np.array_equal(values, run(path, **feeds)["y"])
     assert set(batch_sizes(held, "mixes-rows")) == {2}
+
+
+@pytest.mark.parametrize(
+    ("model", "size"),
+    [("rounded", SIZE), ("rounded-by-hand", SIZE), ("untried", 7), ("forbidden", 5)],
+)
+async def test_what_is_not_known_to_keep_rows_apart_runs_requests_alone(
+    held_server: ServerProcess,
+    held: InferenceServerClient,
+    held_repository: Path,
+    model: str,
+    size: int,
+) -> None:
+    rng = np.random.default_rng(8)
+    # Of unlike scale: the large ones would leave nothing of the small ones.
+    requests = [
+        {"x": (scale * rng.standard_normal((1, size))).astype(np.float32)} for scale in (1, 100) * 4
+    ]
+    got = await answers(held_server.address, model, requests, "y")
+    path = held_repository / model / "1" / "model.onnx"
+    for feeds, values in zip(requests, got, strict=True):
+        assert np.array_equal(values, run(path, **feeds)["y"])
+    assert set(batch_sizes(held, model)) == {1}
+
+
+async def test_the_config_has_the_last_word_on_sharing(
+    held_server: ServerProcess, held: InferenceServerClient
+) -> None:
+    requests = [{"x": np.ones((1, SIZE), dtype=np.float32)} for _ in range(8)]
+    await answers(held_server.address, "rounded-together", requests, "y")
+    assert max(batch_sizes(held, "rounded-together")) > 1
+    warned = [line for line in held_server.log.splitlines() if "every request runs alone" in line]
+    names = ("mixes-rows", "rounded", "rounded-by-hand", "untried")
+    for name, line in zip(names, sorted(warned), strict=True):
+        assert f" {name}: " in line
+    assert all("set share_batches to true" in line for line in warned)
+
+
+async def test_long_signals_share_batches(
+    held_server: ServerProcess, held: InferenceServerClient, held_repository: Path
+) -> None:
+    rng = np.random.default_rng(9)
+    requests = [
+        {name: rng.standard_normal((1, 16_000)).astype(np.float32) for name in "ab"}
+        for _ in range(8)
+    ]
+    got = await answers(held_server.address, "signals", requests, "y")
+    path = held_repository / "signals" / "1" / "model.onnx"
+    for feeds, values in zip(requests, got, strict=True):
+        assert np.abs(values - run(path, **feeds)["y"]).max() <= 1e-6
+    assert max(batch_sizes(held, "signals")) > 1
 
 
 async def test_a_row_that_masks_everything_is_not_padded(

@@ -205,7 +205,7 @@ def test_a_config_for_triton_is_named_with_what_to_write_instead(folder: Path) -
         (line,) = [line for line in process.log.splitlines() if "config.pbtxt" in line]
     assert "WARNING" in line
     assert "is not read: write a config.json" in line
-    for field in OnnxFileConfig.model_fields.keys() - {"mask_input"}:
+    for field in OnnxFileConfig.model_fields.keys() - {"mask_input", "share_batches"}:
         assert field in line
 
 
@@ -215,7 +215,8 @@ def test_a_config_for_triton_is_named_with_what_to_write_instead(folder: Path) -
 )
 def test_openvino_that_is_not_installed(folder: Path) -> None:
     save(folder, "adds", add(1, SHAPE), config={"execution_provider": "openvino"})
-    refused = run_server(["--repository", str(folder), "--port", "0", "--metrics-port", "0"])
+    flags = ("--port", "0", "--metrics-port", "0", "--strict")
+    refused = run_server(["--repository", str(folder), *flags])
     assert refused.returncode == 1
     assert "install vecserve[server,openvino]" in refused.stderr
     assert "Traceback" not in refused.stderr
@@ -258,7 +259,8 @@ def test_plain_models_that_cannot_be_served(
     says: str,
 ) -> None:
     save(folder, name, add(1, shape), version=version, config=config)
-    refused = run_server(["--repository", str(folder), "--port", "0", "--metrics-port", "0"])
+    flags = ("--port", "0", "--metrics-port", "0", "--strict")
+    refused = run_server(["--repository", str(folder), *flags])
     assert refused.returncode == 1
     assert says in refused.stderr
     assert "Traceback" not in refused.stderr

@@ -67,3 +67,9 @@ def nodes_by_provider(session: ort.InferenceSession) -> Counter[str]:
     for part in session.get_provider_graph_assignment_info():
         counts[ours.get(part.ep_name, part.ep_name)] += len(part.get_nodes())
     return counts
+
+
+def operators_of(session: ort.InferenceSession) -> Counter[str]:
+    """Count the operators of a session's nodes, also inside others; it must have RECORD_NODES."""
+    parts = session.get_provider_graph_assignment_info()
+    return Counter(node.op_type for part in parts for node in part.get_nodes())

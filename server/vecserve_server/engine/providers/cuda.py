@@ -10,13 +10,12 @@ choice of cuDNN's algorithms is as fast as the exhaustive one.
 import contextlib
 import ctypes
 import io
-from collections import Counter
 from functools import cache
 from pathlib import Path
 
 import onnxruntime as ort
 
-from vecserve_server.engine.providers.base import NoProvider, is_built_in, load_on
+from vecserve_server.engine.providers.base import NoProvider, is_built_in, load_on, operators_of
 
 _DRIVER = "libcuda.so.1"
 # ONNX Runtime's preload_dlls loads this one and says nothing where it cannot.
@@ -52,7 +51,7 @@ def load(path: Path, *, fp16: bool) -> ort.InferenceSession:
         raise NoProvider(problem)
     settings = _SETTINGS if fp16 else _SETTINGS | _NO_TF32
     session = load_on("cuda", path, settings)
-    operators = _operators(session)
+    operators = operators_of(session)
     if operators["Conv"] > operators["MatMul"] + operators["Gemm"]:
         session = load_on("cuda", path, settings | _CHANNELS_LAST)
     return session
@@ -63,20 +62,12 @@ def has_convolutions(session: ort.InferenceSession) -> bool:
 
     It keeps the last plan only. With cuDNN 9 that costs CLIP 10 ms, and ResNet-50 0.2 s.
     """
-    return _operators(session)["Conv"] > 0
+    return operators_of(session)["Conv"] > 0
 
 
 def batch_sizes(most: int) -> tuple[int, ...]:
     """Return the few sizes that batches of up to `most` rows are filled up to, in order."""
     return tuple(sorted({1, *(max(most // 4**step, 1) for step in range(3))}))
-
-
-def _operators(session: ort.InferenceSession) -> Counter[str]:
-    return Counter(
-        node.op_type
-        for part in session.get_provider_graph_assignment_info()
-        for node in part.get_nodes()
-    )
 
 
 @cache
