@@ -69,7 +69,7 @@ LAYERS = {
     ],
     "vecserve_server.api": ["__init__", "rpc", "embedding oip"],
     "vecserve_server.api.embedding": [
-        "__init__ chunks requests",
+        "__init__ call chunks requests",
         "describe results",
         "items",
         "stream",
@@ -85,8 +85,9 @@ LAYERS = {
         "service",
     ],
     "vecserve_server.api.rpc": [
-        "__init__ caller health options reflection status",
-        "drain handlers",
+        "__init__ caller health options reflection status wire",
+        "drain parsing",
+        "handlers",
         "answering interceptors streaming",
         "server",
     ],

@@ -70,7 +70,7 @@ class App:
             changed=self._report_health,
         )
         drain = Drain()
-        regions = Regions()
+        regions = Regions(queue_bytes)
         self._health = Health()
         self._stopping = False
         self._rpc = RpcServer(

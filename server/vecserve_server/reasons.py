@@ -23,6 +23,11 @@ class Reason(StrEnum):
 
     Check that the client's stubs are of this protocol.
     """
+    MESSAGE_TOO_COMPLEX = auto()
+    """The message has more inputs, parameters, elements or other parts than the server takes.
+
+    Send less in each message, and numbers in raw_input_contents.
+    """
     NO_ITEMS = auto()
     """The request has no items, or no rows. Send at least one."""
     TOO_MANY_ITEMS = auto()
@@ -230,6 +235,11 @@ class Reason(StrEnum):
     """A region of that name is registered already. Unregister it first."""
     REGION_TOO_SMALL = auto()
     """The output does not fit the part of the region that is given to it. Give it more."""
+    REGION_TOO_LARGE = auto()
+    """The inputs in shared memory are larger than the server reads for a request.
+
+    Send fewer rows in each, or start the server with a larger --max-queue-mb.
+    """
     REGION_SHRUNK = auto()
     """The memory has become smaller since it was registered. Register it anew."""
     TOO_MANY_REGIONS = auto()

@@ -13,6 +13,8 @@ from tests.support.server_process import ServerProcess
 
 X = np.zeros((1, 3), dtype=np.float32)
 IDS = np.ones((1, 4), dtype=np.int64)
+INT8 = {"model": "bytes", "name": "x_INT8", "datatype": "INT8"}
+STRINGS = {"model": "strings", "name": "x_BYTES", "datatype": "BYTES", "shape": [1, 2]}
 
 
 @pytest.mark.parametrize(
@@ -128,12 +130,11 @@ def test_what_does_not_fit_a_bundle_is_refused(
         ({"datatype": "FP12"}, "is 'FP12'; there are: BOOL"),
         ({"contents": {"fp32_contents": [1, 2]}}, "3 elements, 2 were sent"),
         ({"contents": {"int_contents": [1, 2, 3]}}, "goes in fp32_contents, not in int_contents"),
-        ({"datatype": "INT8", "contents": {"int_contents": [1, 2, 300]}}, "from -128 to 127"),
-        (
-            {"datatype": "BYTES", "shape": [1], "raw": [b"\xff\0\0\0x"]},
-            "element 0 ends 254 bytes after",
-        ),
-        ({"datatype": "BYTES", "shape": [1], "raw": [b"\1\0"]}, "4 little-endian bytes"),
+        (INT8 | {"contents": {"int_contents": [1, 2, 300]}}, "from -128 to 127"),
+        (STRINGS | {"raw": [b"\xff\0\0\0x"]}, "element 0 ends 254 bytes after"),
+        (STRINGS | {"raw": [b"\1\0"]}, "4 little-endian bytes"),
+        (STRINGS | {"raw": [bytes(12)]}, "2 elements, more were sent"),
+        ({"shape": [1] * 65}, "65 axes"),
         ({"raw": [bytes(12)], "contents": {"fp32_contents": [1, 2, 3]}}, "send one of them"),
         ({"raw": [], "contents": {}}, "3 elements, 0 were sent"),
     ],
@@ -141,8 +142,9 @@ def test_what_does_not_fit_a_bundle_is_refused(
 def test_tensors_that_are_broken_are_refused(
     plain_server: ServerProcess, change: dict[str, Any], says: str
 ) -> None:
-    request = service_pb2.ModelInferRequest(model_name="small")
-    tensor = request.inputs.add(name="x", datatype=change.get("datatype", "FP32"))
+    request = service_pb2.ModelInferRequest(model_name=change.get("model", "small"))
+    datatype = change.get("datatype", "FP32")
+    tensor = request.inputs.add(name=change.get("name", "x"), datatype=datatype)
     tensor.shape.extend(change.get("shape", [1, 3]))
     if "contents" in change:
         tensor.contents.CopyFrom(service_pb2.InferTensorContents(**change["contents"]))

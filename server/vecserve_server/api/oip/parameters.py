@@ -59,7 +59,8 @@ def to_job_options(parameters: Parameters, caller: Caller) -> JobOptions:
     level = None
     if priority:
         level = Priority.INTERACTIVE if priority == 1 else Priority.BULK
-    return JobOptions(caller.name, level, caller.deadline.within(timeout_us / 1e6 or None))
+    deadline = caller.deadline.within(timeout_us / 1e6 or None)
+    return JobOptions(caller.name, level, deadline, caller.peer)
 
 
 def to_options(parameters: Parameters) -> EmbedOptions:

@@ -54,12 +54,12 @@ class InferHandler:
         waits: bool,
     ) -> pb.ModelInferResponse:
         started = time.perf_counter()
-        wanted = to_request(request, self._regions, caller, waits=waits)
+        wanted = await to_request(request, model, self._regions, caller, waits=waits)
         shared = shared_outputs(request, self._regions)
         read_s = time.perf_counter() - started
         try:
             async with asyncio.timeout(wanted.job_options.deadline.remaining_s):
-                rows, outputs = await model.infer(wanted, timings)
+                outputs = await model.infer(wanted, timings)
         except TimeoutError as error:
             raise DeadlineMissed(
                 Reason.DEADLINE_MISSED, "the request took longer than its timeout allows"
@@ -69,7 +69,7 @@ class InferHandler:
         response = to_response(request, model, outputs, shared)
         ended = time.perf_counter()
         model.statistics.succeeded(
-            rows,
+            wanted.rows,
             ended - started,
             RequestTimings(
                 input_s=timings.prepare_s,

@@ -8,6 +8,7 @@ import os
 import re
 import stat
 import weakref
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,9 +66,10 @@ class Part:
 
 
 class Regions:
-    """The registered regions, by name."""
+    """The registered regions, by name. A request may read `max_read_bytes` of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_read_bytes: int) -> None:
+        self._max_read_bytes = max_read_bytes
         self._regions: dict[str, Region] = {}
 
     @staticmethod
@@ -127,6 +129,19 @@ class Regions:
                 Reason.REGION_NOT_FOUND, f"no shared memory region {name!r} is registered"
             )
         return self._regions[name]
+
+    def refuse_large(self, parts: Sequence["Part"]) -> None:
+        """Raise InvalidItem if the parts that a request names are together too large to read.
+
+        What was never written takes no memory in a region, but does once it is read.
+        """
+        size = sum(part.size for part in parts)
+        if size > self._max_read_bytes:
+            raise InvalidItem(
+                Reason.REGION_TOO_LARGE,
+                f"the inputs take {size} bytes of shared memory, the server reads "
+                f"{self._max_read_bytes} for a request: send less in each",
+            )
 
     def find_part(self, part: Part) -> Region:
         """Return the region that holds a part. Raises RegionNotFound, InvalidItem."""
