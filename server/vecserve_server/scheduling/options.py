@@ -31,7 +31,7 @@ class JobOptions:
     """On whose behalf a job waits, and how.
 
     Fairness is between peers, and between the callers of each, such as the streams of a
-    connection. `priority` None lets the scheduler choose.
+    connection; without a peer a caller is its own. `priority` None lets the scheduler choose.
     """
 
     caller: Hashable
