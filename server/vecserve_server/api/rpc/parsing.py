@@ -3,9 +3,8 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar, cast
+from typing import TypeVar
 
-from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError, Message
 
 from vecserve_server.api.rpc.wire import TooMany, check_parts
@@ -42,7 +41,7 @@ async def parse(message_type: type[Request], data: bytes) -> Request:
     if len(data) <= _SMALL_BYTES:
         return _parse(message_type, data)
     try:
-        _check(message_type, data, _FEW_PARTS, _FEW_PARTS)
+        check_parts(message_type, data, max_parts=_FEW_PARTS, max_numbers=_FEW_PARTS)
     except TooMany:
         return await in_thread(lambda: _parse_large(message_type, data))
     return _parse(message_type, data)
@@ -50,7 +49,7 @@ async def parse(message_type: type[Request], data: bytes) -> Request:
 
 def _parse_large(message_type: type[Request], data: bytes) -> Request:
     try:
-        _check(message_type, data, MAX_PARTS, MAX_NUMBERS)
+        check_parts(message_type, data, max_parts=MAX_PARTS, max_numbers=MAX_NUMBERS)
     except TooMany as error:
         raise InvalidItem(
             Reason.MESSAGE_TOO_COMPLEX,
@@ -58,11 +57,6 @@ def _parse_large(message_type: type[Request], data: bytes) -> Request:
             "raw_input_contents",
         ) from error
     return _parse(message_type, data)
-
-
-def _check(message_type: type[Message], data: bytes, max_parts: int, max_numbers: int) -> None:
-    descriptor = cast(Descriptor, message_type.DESCRIPTOR)
-    check_parts(descriptor, data, max_parts=max_parts, max_numbers=max_numbers)
 
 
 def _parse(message_type: type[Request], data: bytes) -> Request:

@@ -6,9 +6,11 @@ An empty submessage takes two bytes on the wire and hundreds in memory: of 31 mi
 """
 
 from functools import cache
+from typing import cast
 
 import numpy as np
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
 
 _VARINT, _FIXED64, _LENGTH, _GROUP, _GROUP_END, _FIXED32 = range(6)
 # A varint has at most so many bytes, each with 7 bits.
@@ -34,14 +36,16 @@ class TooMany(Exception):
     """More parts or numbers than may be; the message says of what."""
 
 
-def check_parts(descriptor: Descriptor, data: bytes, *, max_parts: int, max_numbers: int) -> None:
+def check_parts(
+    message_type: type[Message], data: bytes, *, max_parts: int, max_numbers: int
+) -> None:
     """Raise TooMany if `data`, a message of that type, has more parts or numbers than may be.
 
     Each field that is set is a part, at any depth; numbers are those that lie packed in one.
     Stops where the bytes make no sense: so does the parser, which says why.
     """
     try:
-        _check(descriptor, data, max_parts, max_numbers)
+        _check(cast(Descriptor, message_type.DESCRIPTOR), data, max_parts, max_numbers)
     except IndexError:
         return
 
