@@ -53,7 +53,7 @@ LAYERS = {
         "__init__",
     ],
     "vecserve_server": [
-        "__init__ malloc reasons",
+        "__init__ malloc reasons wording",
         "errors",
         "repository",
         "engine modalities",
@@ -87,7 +87,7 @@ LAYERS = {
     "vecserve_server.api.rpc": [
         "__init__ caller health options reflection status wire",
         "drain parsing",
-        "handlers",
+        "calls handlers",
         "answering interceptors streaming",
         "server",
     ],

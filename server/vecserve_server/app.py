@@ -95,6 +95,7 @@ class App:
             },
             drain,
             self._health,
+            self._metrics,
         )
 
     async def start(self) -> None:

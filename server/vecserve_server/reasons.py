@@ -41,7 +41,7 @@ class Reason(StrEnum):
     Give each its own.
     """
     ITEM_ID_TOO_LONG = auto()
-    """The item_id is too long. Shorten it."""
+    """The item_id, or the request's id, is too long. Shorten it."""
     UNKNOWN_VALUE = auto()
     """An option has a value that this server does not know.
 
@@ -273,6 +273,11 @@ class Reason(StrEnum):
     """
     DEADLINE_MISSED = auto()
     """The answer would come, or came, after the deadline. Allow more time, or send less."""
+    TOO_MANY_CALLS = auto()
+    """The server has as many calls open, of all callers, as it may have.
+
+    Try again after the time in google.rpc.RetryInfo, or use a stream for many items.
+    """
     SHUTTING_DOWN = auto()
     """The server is stopping. Call another."""
     COMPUTE_FAILED = auto()

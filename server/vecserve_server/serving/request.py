@@ -11,6 +11,7 @@ from vecserve_server.errors import InvalidItem
 from vecserve_server.reasons import Reason
 from vecserve_server.scheduling.options import JobOptions
 from vecserve_server.serving.options import EmbedOptions
+from vecserve_server.wording import listed, quoted
 
 Array = npt.NDArray[np.generic]
 
@@ -55,7 +56,7 @@ def check_names(wanted: Sequence[str], specs: Sequence[TensorSpec], kind: str) -
         if name not in known:
             raise InvalidItem(
                 Reason.UNKNOWN_INPUT if kind == "input" else Reason.UNKNOWN_OUTPUT,
-                f"no {kind} {name!r}; the model has: {', '.join(known)}",
+                f"no {kind} {quoted(name)}; the model has: {listed(known)}",
             )
 
 
@@ -64,7 +65,7 @@ def check_datatype(name: str, header: TensorHeader, spec: TensorSpec) -> None:
     if header.datatype is not spec.datatype:
         raise InvalidItem(
             Reason.WRONG_DATATYPE,
-            f"input {name!r} is {header.datatype.name}, the model takes {spec.datatype.name}",
+            f"input {quoted(name)} is {header.datatype.name}, the model takes {spec.datatype.name}",
         )
 
 
@@ -78,7 +79,7 @@ def check_inputs(
     """
     check_names(list(inputs), specs, "input")
     if missing := [spec.name for spec in specs if spec.name not in inputs]:
-        raise InvalidItem(Reason.MISSING_INPUT, f"the model also needs input {', '.join(missing)}")
+        raise InvalidItem(Reason.MISSING_INPUT, f"the model also needs input {listed(missing)}")
     lengths: dict[str, tuple[int, str]] = {}
     rows: dict[str, int] = {}
     for spec in specs:

@@ -172,6 +172,32 @@ def test_malformed_protobuf(plain_server: ServerProcess) -> None:
             assert method.input_type.full_name in message
 
 
+def test_what_is_wrong_is_quoted_in_part(plain_server: ServerProcess) -> None:
+    """The status of a call travels as metadata, of which clients take 8 KiB."""
+    long = "ü" * 1_000_000
+    tensor = service_pb2.ModelInferRequest.InferInputTensor
+    cases: list[tuple[dict[str, Any], str, str]] = [
+        ({"model_name": long}, "NOT_FOUND", "this server has"),
+        ({"model_version": long}, "NOT_FOUND", "it has: 1"),
+        ({"id": long}, "INVALID_ARGUMENT", "id has at most"),
+        ({"inputs": [tensor(name=long, datatype="FP32")]}, "INVALID_ARGUMENT", "model has: x"),
+        ({"inputs": [tensor(name="x", datatype=long)]}, "INVALID_ARGUMENT", "BOOL"),
+        ({"inputs": [tensor(name="x", shape=[2**60] * 64)]}, "INVALID_ARGUMENT", ""),
+        ({"parameters": {"pooling": {"string_param": long}}}, "INVALID_ARGUMENT", ""),
+    ]
+    with grpc.insecure_channel(plain_server.address) as channel:
+        stub = GRPCInferenceServiceStub(channel)
+        for change, code, says in cases:
+            request = service_pb2.ModelInferRequest(**{"model_name": "small"} | change)
+            got, message = failure(stub.ModelInfer, request)
+            assert got == code, message
+            assert says in message
+        request = service_pb2.ModelInferRequest(model_name="small", id=long)
+        (answer,) = stub.ModelStreamInfer(iter([request]))
+    assert len(answer.infer_response.id.encode()) <= 1024
+    assert "id has at most" in answer.error_message
+
+
 def test_inputs_that_come_twice(plain: InferenceServerClient) -> None:
     (x,) = inputs(x=X)
     (again,) = inputs(x=X)

@@ -9,6 +9,7 @@ from vecserve.v1 import embedding_pb2
 from vecserve_server.api.rpc.parsing import in_thread
 from vecserve_server.errors import InvalidItem
 from vecserve_server.reasons import Reason
+from vecserve_server.wording import quoted
 
 # A call of more is refused. The queue of a model for short texts holds about as many.
 MAX_ITEMS = 64 * 1024
@@ -43,7 +44,7 @@ def _count_fields(items: Sequence[embedding_pb2.Item]) -> Counter[str | None]:
     if count > 1:
         raise InvalidItem(
             Reason.DUPLICATE_ITEM_ID,
-            f"{count} items have the item_id {item_id!r}: give each its own",
+            f"{count} items have the item_id {quoted(item_id)}: give each its own",
         )
     return Counter(item.WhichOneof("content") for item in items)
 

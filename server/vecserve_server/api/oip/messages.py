@@ -21,7 +21,9 @@ from vecserve_server.errors import InvalidItem
 from vecserve_server.reasons import Reason
 from vecserve_server.serving.model import ServedModel
 from vecserve_server.serving.request import Array, Tensor, TensorHeader, TensorRequest
+from vecserve_server.wording import listed, quoted
 
+MAX_ID_BYTES = 1024
 # A model may have a column of a table an input.
 _MAX_FIELDS = 1024
 # Each is an object: so many take 20 ms.
@@ -44,16 +46,20 @@ async def to_request(
     Names, datatypes, shapes and the number of rows are looked at first: elements are only
     read, which takes long where they are many, once the model takes them.
     """
+    if len(request.id.encode()) > MAX_ID_BYTES:
+        raise InvalidItem(
+            Reason.ITEM_ID_TOO_LONG, f"a request's id has at most {MAX_ID_BYTES} bytes: shorten it"
+        )
     _refuse_many(request)
     refuse_sequences(request.parameters)
     names = [output.name for output in request.outputs]
     if len(set(names)) < len(names):
-        raise InvalidItem(Reason.DUPLICATE_OUTPUT, f"outputs {names}: name each once")
+        raise InvalidItem(Reason.DUPLICATE_OUTPUT, f"outputs {listed(names)}: name each once")
     for output in request.outputs:
         if "classification" in output.parameters:
             raise InvalidItem(
                 Reason.NO_CLASSIFICATION,
-                f"output {output.name!r}: this server ranks no classes; ask for the tensor",
+                f"output {quoted(output.name)}: this server ranks no classes; ask for the tensor",
             )
     sources = _sources(request, regions)
     rows = model.check({source.tensor.name: source.header for source in sources}, names)
@@ -109,13 +115,14 @@ def _sources(request: pb.ModelInferRequest, regions: Regions) -> list[_Source]:
     sources = []
     for tensor, part in zip(request.inputs, parts, strict=True):
         if tensor.name in names:
-            raise InvalidItem(Reason.DUPLICATE_INPUT, f"input {tensor.name!r} is there twice")
+            raise InvalidItem(Reason.DUPLICATE_INPUT, f"input {quoted(tensor.name)} is there twice")
         names.add(tensor.name)
         data = next(raw) if has_raw and not part else None
         if data is not None and tensor.HasField("contents"):
             raise InvalidItem(
                 Reason.TWO_CONTENTS,
-                f"input {tensor.name!r} has contents beside raw_input_contents: send one of them",
+                f"input {quoted(tensor.name)} has contents beside raw_input_contents: send one "
+                "of them",
             )
         shared = (part, regions.find_part(part)) if part else None
         sources.append(_Source(tensor, header_of(tensor), shared, data))
@@ -143,7 +150,8 @@ def _read(sources: Sequence[_Source]) -> dict[str, Tensor]:
             if strings > _MAX_STRINGS:
                 raise InvalidItem(
                     Reason.MESSAGE_TOO_COMPLEX,
-                    f"input {name!r}: shape {list(header.shape)} has more elements of BYTES than "
+                    f"input {quoted(name)}: shape {list(header.shape)} has more elements of "
+                    "BYTES than "
                     f"the server takes in a request, {_MAX_STRINGS}: send several requests",
                 )
         if source.shared:

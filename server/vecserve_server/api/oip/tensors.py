@@ -13,6 +13,7 @@ from vecserve_server.engine.tensors import BYTES, DATATYPES
 from vecserve_server.errors import InvalidItem
 from vecserve_server.reasons import Reason
 from vecserve_server.serving.request import Array, Tensor, TensorHeader
+from vecserve_server.wording import quoted
 
 _BY_NAME = {datatype.name: datatype for datatype in DATATYPES}
 _CONTENTS = {
@@ -43,18 +44,19 @@ def header_of(tensor: pb.ModelInferRequest.InferInputTensor) -> TensorHeader:
     if tensor.datatype not in _BY_NAME:
         raise InvalidItem(
             Reason.UNKNOWN_DATATYPE,
-            f"input {tensor.name!r} is {tensor.datatype!r}; there are: {', '.join(_BY_NAME)}",
+            f"input {quoted(tensor.name)} is {quoted(tensor.datatype)}; there are: "
+            f"{', '.join(_BY_NAME)}",
         )
     if len(tensor.shape) > _MAX_AXES:
         raise InvalidItem(
             Reason.WRONG_SHAPE,
-            f"input {tensor.name!r} has {len(tensor.shape)} axes, there may be {_MAX_AXES}",
+            f"input {quoted(tensor.name)} has {len(tensor.shape)} axes, there may be {_MAX_AXES}",
         )
     shape = tuple(tensor.shape)
     if any(length < 0 for length in shape):
         raise InvalidItem(
             Reason.WRONG_SHAPE,
-            f"input {tensor.name!r} has shape {list(shape)}: no axis below 0",
+            f"input {quoted(tensor.name)} has shape {list(shape)}: no axis below 0",
         )
     return TensorHeader(_BY_NAME[tensor.datatype], shape)
 
@@ -81,7 +83,7 @@ def check_size(name: str, header: TensorHeader, size: int) -> None:
     if size != takes:
         raise InvalidItem(
             Reason.SIZE_MISMATCH,
-            f"input {name!r}: shape {list(header.shape)} of {header.datatype.name} takes "
+            f"input {quoted(name)}: shape {list(header.shape)} of {header.datatype.name} takes "
             f"{takes} bytes, it has {size}",
         )
 
@@ -92,13 +94,13 @@ def from_contents(name: str, header: TensorHeader, contents: pb.InferTensorConte
     if datatype.name not in _CONTENTS:
         raise InvalidItem(
             Reason.RAW_ONLY,
-            f"input {name!r}: {datatype.name} goes in raw_input_contents only",
+            f"input {quoted(name)}: {datatype.name} goes in raw_input_contents only",
         )
     field = _CONTENTS[datatype.name]
     if wrong := [other.name for other, _ in contents.ListFields() if other.name != field]:
         raise InvalidItem(
             Reason.WRONG_CONTENTS,
-            f"input {name!r}: {datatype.name} goes in {field}, not in {', '.join(wrong)}",
+            f"input {quoted(name)}: {datatype.name} goes in {field}, not in {', '.join(wrong)}",
         )
     elements: Sequence[Any] = getattr(contents, field)
     _refuse_other_count(name, header, len(elements))
@@ -112,7 +114,7 @@ def from_contents(name: str, header: TensorHeader, contents: pb.InferTensorConte
         if wide.min() < limits.min or wide.max() > limits.max:
             raise InvalidItem(
                 Reason.OUT_OF_RANGE,
-                f"input {name!r} has values from {wide.min()} to {wide.max()}, "
+                f"input {quoted(name)} has values from {wide.min()} to {wide.max()}, "
                 f"{datatype.name} goes from {limits.min} to {limits.max}",
             )
     return Tensor(datatype, _shaped(name, header, wide.astype(values, copy=False)))
@@ -130,7 +132,7 @@ def _refuse_other_count(name: str, header: TensorHeader, found: int) -> None:
     if found != expected:
         raise InvalidItem(
             Reason.SIZE_MISMATCH,
-            f"input {name!r}: shape {list(header.shape)} has {expected} elements, "
+            f"input {quoted(name)}: shape {list(header.shape)} has {expected} elements, "
             f"{'more' if found > expected else found} were sent",
         )
 
@@ -139,7 +141,7 @@ def _shaped(name: str, header: TensorHeader, values: Array) -> Array:
     try:
         return values.reshape(header.shape)
     except ValueError as error:  # an axis too long beside a zero
-        raise InvalidItem(Reason.WRONG_SHAPE, f"input {name!r}: {error}") from error
+        raise InvalidItem(Reason.WRONG_SHAPE, f"input {quoted(name)}: {error}") from error
 
 
 def _numbers(elements: Sequence[Any], dtype: np.dtype[np.generic]) -> Array:
@@ -168,7 +170,8 @@ def _split(name: str, data: bytes, expected: int) -> list[bytes]:
         if end > len(data):
             raise InvalidItem(
                 Reason.SIZE_MISMATCH,
-                f"input {name!r}: element {len(elements)} ends {end - len(data)} bytes after the "
+                f"input {quoted(name)}: element {len(elements)} ends {end - len(data)} bytes "
+                "after the "
                 "data; each element has its length before it, as 4 little-endian bytes",
             )
         elements.append(data[body:end])
