@@ -22,8 +22,8 @@ _FEW = 256
 Answer = Callable[[embedding_pb2.Item], Awaitable[embedding_pb2.ItemResult]]
 
 
-async def check_items(items: Sequence[embedding_pb2.Item]) -> Counter[str | None]:
-    """Return how many items have each field of `content`.
+async def check_items(items: Sequence[embedding_pb2.Item], peer: str) -> Counter[str | None]:
+    """Return how many items of a peer have each field of `content`.
 
     Raises InvalidItem: NO_ITEMS, TOO_MANY_ITEMS, DUPLICATE_ITEM_ID.
     """
@@ -36,7 +36,7 @@ async def check_items(items: Sequence[embedding_pb2.Item]) -> Counter[str | None
             "or smaller requests",
         )
     count = partial(_count_fields, items)
-    return count() if len(items) <= _FEW else await in_thread(count)
+    return count() if len(items) <= _FEW else await in_thread(count, peer)
 
 
 def _count_fields(items: Sequence[embedding_pb2.Item]) -> Counter[str | None]:

@@ -55,8 +55,8 @@ class EmbeddingService:
         self, request: embedding_pb2.EmbedRequest, context: grpc.aio.ServicerContext
     ) -> embedding_pb2.EmbedResponse:
         """Answer Embed. Raises ServingError if the request fails as a whole."""
-        fields = await check_items(request.items)
         caller = caller_of(context)
+        fields = await check_items(request.items, caller.peer)
         shared = replace(self._handler.context_of(request, caller), counted=True)
         with shared.model.accept(fields, caller.name):
             return await answer_all(request.items, partial(self._handler.handle, context=shared))

@@ -2,12 +2,14 @@
 
 import asyncio
 import time
+from functools import partial
 
-from vecserve_server.api.oip.messages import shared_outputs, to_request, to_response
+from vecserve_server.api.oip.messages import QUICK_BYTES, shared_outputs, to_request, to_response
 from vecserve_server.api.oip.shared_memory import Regions
 from vecserve_server.api.oip.stubs import grpc_service_pb2 as pb
 from vecserve_server.api.rpc.answering import answering, count_refused
 from vecserve_server.api.rpc.caller import Caller
+from vecserve_server.api.rpc.parsing import in_thread
 from vecserve_server.errors import DeadlineMissed, ServingError
 from vecserve_server.models.registry import ModelRegistry
 from vecserve_server.reasons import Reason
@@ -66,7 +68,10 @@ class InferHandler:
             ) from error
         timings.prepare_s = (timings.prepare_s or 0.0) + read_s
         computed = time.perf_counter()
-        response = to_response(request, model, outputs, shared)
+        respond = partial(to_response, request, model, outputs, shared)
+        size = sum(values.nbytes for values in outputs.values())
+        is_long = bool(shared) and size > QUICK_BYTES
+        response = await in_thread(respond, caller.peer) if is_long else respond()
         ended = time.perf_counter()
         model.statistics.succeeded(
             wanted.rows,

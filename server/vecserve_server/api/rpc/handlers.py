@@ -26,7 +26,7 @@ def unary(
 
     async def handle(data: bytes, context: grpc.aio.ServicerContext) -> Response | None:
         try:
-            return await method(await parse(request_type, data), context)
+            return await method(await parse(request_type, data, context), context)
         except Exception as error:
             await abort(context, to_serving_error(error, "request"))
             return None

@@ -5,11 +5,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+import grpc
 from google.protobuf.message import DecodeError, Message
 
 from vecserve_server.api.rpc.wire import TooMany, check_parts
 from vecserve_server.errors import InvalidItem
 from vecserve_server.reasons import Reason
+from vecserve_server.serving.semaphore import FairSemaphore
 
 Request = TypeVar("Request", bound=Message)
 T = TypeVar("T")
@@ -24,17 +26,25 @@ _FEW_PARTS = 1024
 # Of two bytes at least.
 _SMALL_BYTES = 2 * _FEW_PARTS
 
-# One thread, so that of many large messages only one at a time competes with the event loop.
+# One thread, so that of many large messages only one at a time competes with the event loop,
+# and the peers who send them take turns.
 _THREAD = ThreadPoolExecutor(1, thread_name_prefix="message")
+_TURN = FairSemaphore(1)
 
 
-async def in_thread(work: Callable[[], T]) -> T:
-    """Return what `work` on a large message returns, while the event loop goes on."""
-    return await asyncio.get_running_loop().run_in_executor(_THREAD, work)
+async def in_thread(work: Callable[[], T], peer: str) -> T:
+    """Return what `work` on a peer's large message returns, while the event loop goes on."""
+    await _TURN.acquire(peer, peer)
+    try:
+        return await asyncio.get_running_loop().run_in_executor(_THREAD, work)
+    finally:
+        _TURN.release()
 
 
-async def parse(message_type: type[Request], data: bytes) -> Request:
-    """Return the message that `data` holds. Raises InvalidItem.
+async def parse(
+    message_type: type[Request], data: bytes, context: grpc.aio.ServicerContext
+) -> Request:
+    """Return the message that `data`, sent in that RPC, holds. Raises InvalidItem.
 
     Not done by gRPC, which answers what it cannot parse with INTERNAL: that blames us.
     """
@@ -43,7 +53,7 @@ async def parse(message_type: type[Request], data: bytes) -> Request:
     try:
         check_parts(message_type, data, max_parts=_FEW_PARTS, max_numbers=_FEW_PARTS)
     except TooMany:
-        return await in_thread(lambda: _parse_large(message_type, data))
+        return await in_thread(lambda: _parse_large(message_type, data), context.peer())
     return _parse(message_type, data)
 
 

@@ -28,7 +28,7 @@ async def read_stream(
     async def read() -> ServingError | None:
         while (data := await context.read()) is not grpc.aio.EOF:
             try:
-                message = await parse(message_type, data)
+                message = await parse(message_type, data, context)
             except ServingError as error:
                 return error
             await accept(message)
