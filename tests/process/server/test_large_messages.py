@@ -6,11 +6,11 @@ from pathlib import Path
 
 import grpc
 import pytest
+from tritonclient.grpc import service_pb2 as oip
 
 from tests.contract.embedding.requests import MINILM, TIMEOUT_S, embed, rpc_error, text, vector
 from tests.support.server_process import ServerProcess
 from vecserve.v1.embedding_pb2_grpc import EmbeddingServiceStub
-from vecserve_server.api.oip.stubs import grpc_service_pb2 as oip
 
 MANY = 8_000_000
 INFER = "/inference.GRPCInferenceService/ModelInfer"

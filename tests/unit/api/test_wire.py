@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tritonclient.grpc import service_pb2 as oip
 
 from vecserve.v1 import embedding_pb2 as embedding
-from vecserve_server.api.oip.stubs import grpc_service_pb2 as oip
 from vecserve_server.api.rpc.wire import TooMany, check_parts
 
 INPUTS = 5
