@@ -24,7 +24,7 @@ class Metrics:
         )
         self._calls = Counter(
             "vecserve_calls",
-            "Calls ended, streams among them, by google.rpc code and, if refused, by reason.",
+            "Calls of both protocols ended, streams among them, by google.rpc code and reason.",
             ["method", "code", "reason"],
             registry=self.registry,
         )

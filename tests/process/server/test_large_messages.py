@@ -17,7 +17,7 @@ INFER = "/inference.GRPCInferenceService/ModelInfer"
 INFER_STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"
 EMBED = "/vecserve.v1.EmbeddingService/Embed"
 EMBED_STREAM = "/vecserve.v1.EmbeddingService/EmbedStream"
-MODEL = oip.ModelInferRequest(model_name=MINILM).SerializeToString()
+MODEL: bytes = oip.ModelInferRequest(model_name=MINILM).SerializeToString()
 
 
 def varint(value: int) -> bytes:

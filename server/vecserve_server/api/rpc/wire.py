@@ -59,8 +59,7 @@ def _check(descriptor: Descriptor, data: bytes, max_parts: int, max_numbers: int
             if not outer:
                 return
             table, end = outer.pop()
-        tag = data[position]
-        position += 1
+        tag, position = data[position], position + 1
         if tag > 127:
             tag, position = _varint(data, position - 1)
         if not outer:
@@ -70,7 +69,10 @@ def _check(descriptor: Descriptor, data: bytes, max_parts: int, max_numbers: int
             raise TooMany(f"{max_parts:,} parts, counted up to {_name(descriptor, top)}")
         wire_type = tag & 7
         if wire_type == _LENGTH:
-            length, start = _varint(data, position)
+            # As _varint, without the call: most are of one byte, and calls are half the time.
+            length, start = data[position], position + 1
+            if length > 127:
+                length, start = _varint(data, position)
             position = start + length
             if position > end:
                 return
