@@ -150,9 +150,8 @@ def _read(sources: Sequence[_Source]) -> dict[str, Tensor]:
             if strings > _MAX_STRINGS:
                 raise InvalidItem(
                     Reason.MESSAGE_TOO_COMPLEX,
-                    f"input {quoted(name)}: shape {list(header.shape)} has more elements of "
-                    "BYTES than "
-                    f"the server takes in a request, {_MAX_STRINGS}: send several requests",
+                    f"the inputs up to {quoted(name)} have {strings} elements of BYTES, the server "
+                    f"takes {_MAX_STRINGS} in a request: send several requests",
                 )
         if source.shared:
             part, region = source.shared

@@ -31,8 +31,8 @@ _CONTENTS = {
     "BYTES": "bytes_contents",
 }
 _LENGTH = struct.Struct("<I")
+# Of a NumPy array.
 _MAX_AXES = 64
-"""Of a NumPy array."""
 # What elements are read as, by the kind of their datatype.
 _WIDE = {"i": np.int64, "u": np.uint64}
 # Numbers that are read in 1 ms.

@@ -62,9 +62,7 @@ def _parse_large(message_type: type[Request], data: bytes) -> Request:
         check_parts(message_type, data, max_parts=MAX_PARTS, max_numbers=MAX_NUMBERS)
     except TooMany as error:
         raise InvalidItem(
-            Reason.MESSAGE_TOO_COMPLEX,
-            f"the message has more than {error}: send less in each, and numbers in "
-            "raw_input_contents",
+            Reason.MESSAGE_TOO_COMPLEX, f"the message has more than {error}"
         ) from error
     return _parse(message_type, data)
 

@@ -33,7 +33,7 @@ Table = dict[int, "Table | int"]
 
 
 class TooMany(Exception):
-    """More parts or numbers than may be; the message says of what."""
+    """More parts or numbers than may be; the message says of what, and what to do."""
 
 
 def check_parts(
@@ -66,7 +66,8 @@ def _check(descriptor: Descriptor, data: bytes, max_parts: int, max_numbers: int
             top = tag
         parts += 1
         if parts > max_parts:
-            raise TooMany(f"{max_parts:,} parts, counted up to {_name(descriptor, top)}")
+            field = _name(descriptor, top)
+            raise TooMany(f"{max_parts:,} parts, counted up to {field}: send less in each message")
         wire_type = tag & 7
         if wire_type == _LENGTH:
             # As _varint, without the call: most are of one byte, and calls are half the time.
@@ -83,7 +84,11 @@ def _check(descriptor: Descriptor, data: bytes, max_parts: int, max_numbers: int
             elif inner is not None:
                 numbers += _packed(data, start, length, inner)
                 if numbers > max_numbers:
-                    raise TooMany(f"{max_numbers:,} numbers in {_name(descriptor, top)}")
+                    field = _name(descriptor, top)
+                    raise TooMany(
+                        f"{max_numbers:,} numbers in {field}: send less in each message, or bytes, "
+                        "as in raw_input_contents"
+                    )
         elif wire_type == _VARINT:
             _, position = _varint(data, position)
         elif wire_type == _FIXED32:
