@@ -79,6 +79,7 @@ LAYERS = {
         "__init__ stubs",
         "describe shared_memory tensors",
         "parameters",
+        "inputs",
         "messages",
         "requests",
         "stream",

@@ -1,10 +1,9 @@
 """Conversion of inference messages to our own values and back. Protobuf ends here."""
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import partial
 
+from vecserve_server.api.oip.inputs import read_all, sources_of, takes_long
 from vecserve_server.api.oip.parameters import (
     refuse_sequences,
     shared_part,
@@ -13,24 +12,18 @@ from vecserve_server.api.oip.parameters import (
 )
 from vecserve_server.api.oip.shared_memory import Part, Region, Regions
 from vecserve_server.api.oip.stubs import grpc_service_pb2 as pb
-from vecserve_server.api.oip.tensors import check_size, from_contents, from_raw, header_of, to_raw
+from vecserve_server.api.oip.tensors import to_raw
 from vecserve_server.api.rpc.caller import Caller
 from vecserve_server.api.rpc.parsing import in_thread
-from vecserve_server.engine.tensors import BYTES
 from vecserve_server.errors import InvalidItem
 from vecserve_server.reasons import Reason
 from vecserve_server.serving.model import ServedModel
-from vecserve_server.serving.request import Array, Tensor, TensorHeader, TensorRequest
+from vecserve_server.serving.request import Array, TensorRequest
 from vecserve_server.wording import listed, quoted
 
 MAX_ID_BYTES = 1024
 # A model may have a column of a table an input.
 _MAX_FIELDS = 1024
-# Each is an object: so many take 20 ms.
-_MAX_STRINGS = 64 * 1024
-# What the event loop reads itself, in about 0.2 ms; so many bytes of shared memory also writes.
-_QUICK_ELEMENTS = 2048
-QUICK_BYTES = 256 * 1024
 
 
 async def to_request(
@@ -61,28 +54,18 @@ async def to_request(
                 Reason.NO_CLASSIFICATION,
                 f"output {quoted(output.name)}: this server ranks no classes; ask for the tensor",
             )
-    sources = _sources(request, regions)
+    sources = sources_of(request, regions)
     rows = model.check({source.tensor.name: source.header for source in sources}, names)
     regions.refuse_large([source.shared[0] for source in sources if source.shared])
-    read = partial(_read, sources)
+    read = partial(read_all, sources)
     return TensorRequest(
-        await in_thread(read, caller.peer) if _takes_long(sources) else read(),
+        await in_thread(read, caller.peer) if takes_long(sources) else read(),
         rows,
         tuple(names),
         to_job_options(request.parameters, caller),
         to_options(request.parameters),
         waits,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """An input, and where its elements are: in shared memory, raw bytes, or its `contents`."""
-
-    tensor: pb.ModelInferRequest.InferInputTensor
-    header: TensorHeader
-    shared: tuple[Part, Region] | None
-    raw: bytes | None
 
 
 def _refuse_many(request: pb.ModelInferRequest) -> None:
@@ -98,70 +81,6 @@ def _refuse_many(request: pb.ModelInferRequest) -> None:
                 f"the request has {len(fields)} {name}, the server takes {_MAX_FIELDS}: "
                 "send those that the model has",
             )
-
-
-def _sources(request: pb.ModelInferRequest, regions: Regions) -> list[_Source]:
-    parts = [shared_part(tensor.parameters) for tensor in request.inputs]
-    in_messages = parts.count(None)
-    has_raw = len(request.raw_input_contents) > 0
-    if has_raw and len(request.raw_input_contents) != in_messages:
-        raise InvalidItem(
-            Reason.SIZE_MISMATCH,
-            f"{in_messages} inputs are not in shared memory, raw_input_contents has "
-            f"{len(request.raw_input_contents)} entries: send one for each",
-        )
-    raw = iter(request.raw_input_contents)
-    names: set[str] = set()
-    sources = []
-    for tensor, part in zip(request.inputs, parts, strict=True):
-        if tensor.name in names:
-            raise InvalidItem(Reason.DUPLICATE_INPUT, f"input {quoted(tensor.name)} is there twice")
-        names.add(tensor.name)
-        data = next(raw) if has_raw and not part else None
-        if data is not None and tensor.HasField("contents"):
-            raise InvalidItem(
-                Reason.TWO_CONTENTS,
-                f"input {quoted(tensor.name)} has contents beside raw_input_contents: send one "
-                "of them",
-            )
-        shared = (part, regions.find_part(part)) if part else None
-        sources.append(_Source(tensor, header_of(tensor), shared, data))
-    return sources
-
-
-def _takes_long(sources: Sequence[_Source]) -> bool:
-    """Whether elements are read one by one, and many, or many bytes of shared memory."""
-    one_by_one = 0
-    for source in sources:
-        if source.shared and source.shared[0].size > QUICK_BYTES:
-            return True
-        if source.raw is None or source.header.datatype is BYTES:
-            one_by_one += math.prod(source.header.shape)
-    return one_by_one > _QUICK_ELEMENTS
-
-
-def _read(sources: Sequence[_Source]) -> dict[str, Tensor]:
-    inputs: dict[str, Tensor] = {}
-    strings = 0
-    for source in sources:
-        name, header, raw = source.tensor.name, source.header, source.raw
-        if header.datatype is BYTES:
-            strings += math.prod(header.shape)
-            if strings > _MAX_STRINGS:
-                raise InvalidItem(
-                    Reason.MESSAGE_TOO_COMPLEX,
-                    f"the inputs up to {quoted(name)} have {strings} elements of BYTES, the server "
-                    f"takes {_MAX_STRINGS} in a request: send several requests",
-                )
-        if source.shared:
-            part, region = source.shared
-            check_size(name, header, part.size)
-            raw = region.read(part)
-        if raw is None:
-            inputs[name] = from_contents(name, header, source.tensor.contents)
-        else:
-            inputs[name] = from_raw(name, header, raw)
-    return inputs
 
 
 def shared_outputs(

@@ -4,7 +4,8 @@ import asyncio
 import time
 from functools import partial
 
-from vecserve_server.api.oip.messages import QUICK_BYTES, shared_outputs, to_request, to_response
+from vecserve_server.api.oip.inputs import QUICK_BYTES
+from vecserve_server.api.oip.messages import shared_outputs, to_request, to_response
 from vecserve_server.api.oip.shared_memory import Regions
 from vecserve_server.api.oip.stubs import grpc_service_pb2 as pb
 from vecserve_server.api.rpc.answering import answering, count_refused
