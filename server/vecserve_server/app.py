@@ -74,7 +74,7 @@ class App:
             strict=config.strict or config.require_provider is not None,
         )
         drain = Drain()
-        regions = Regions()
+        regions = Regions(queue_bytes)
         self._health = Health()
         self._stopping = False
         self._rpc = RpcServer(
@@ -99,6 +99,7 @@ class App:
             },
             drain,
             self._health,
+            self._metrics,
         )
 
     async def start(self) -> None:

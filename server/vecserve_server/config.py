@@ -96,6 +96,18 @@ class ServerConfig(BaseSettings):
     max_stream_items: int = Field(
         default=256, ge=1, description="unanswered items one stream may have before it must wait"
     )
+    max_calls: int = Field(
+        default=4096,
+        ge=1,
+        description="calls, streams among them, that all clients together may have open; one more "
+        "is refused and told when to try again",
+    )
+    max_connection_calls: int = Field(
+        default=256,
+        ge=1,
+        description="calls, streams among them, that one connection may have open; more wait in "
+        "the client",
+    )
     max_message_mb: int = Field(
         default=64, ge=1, le=2047, description="largest request message accepted, in MiB"
     )

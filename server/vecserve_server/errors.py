@@ -10,6 +10,7 @@
     ├── LoadFailed          the model on disk cannot be served
     ├── FeatureOff          a feature of the protocol that is off here
     ├── QueueFull           too much waits for this model: come back later
+    ├── TooManyCalls        as many calls are open as may be: come back later
     ├── DeadlineMissed      it cannot be answered in time: allow more, or send less
     ├── ShuttingDown        this server stops: go elsewhere
     └── ComputeFailed       the model failed on this item: our fault
@@ -18,6 +19,12 @@
 """
 
 from vecserve_server.reasons import Reason
+from vecserve_server.wording import cut
+
+# Of UTF-8. In a response's trailers it comes twice: percent-encoded, three times as long at
+# most, and in base64. Both are to stay below 4 KiB: gRPC refuses metadata of more than 8, and its
+# caller would be told of that instead.
+MESSAGE_BYTES = 880
 
 
 class StartError(Exception):
@@ -32,9 +39,9 @@ class ServingError(Exception):
     """
 
     def __init__(self, reason: Reason, message: str) -> None:
-        super().__init__(message)
         self.reason = reason
-        self.message = message
+        self.message = cut(message, MESSAGE_BYTES)
+        super().__init__(self.message)
 
 
 class InvalidItem(ServingError):
@@ -74,6 +81,14 @@ class QueueFull(ServingError):
 
     def __init__(self, message: str, retry_after_s: float) -> None:
         super().__init__(Reason.QUEUE_FULL, message)
+        self.retry_after_s = retry_after_s
+
+
+class TooManyCalls(ServingError):
+    """The server has as many calls open as it may have."""
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(Reason.TOO_MANY_CALLS, message)
         self.retry_after_s = retry_after_s
 
 

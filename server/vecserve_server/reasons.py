@@ -23,6 +23,11 @@ class Reason(StrEnum):
 
     Check that the client's stubs are of this protocol, and, in C++, that its texts are UTF-8.
     """
+    MESSAGE_TOO_COMPLEX = auto()
+    """The message has more inputs, parameters, elements or other parts than the server takes.
+
+    Send less in each message, and numbers in raw_input_contents.
+    """
     NO_ITEMS = auto()
     """The request has no items, or no rows. Send at least one."""
     TOO_MANY_ITEMS = auto()
@@ -36,7 +41,7 @@ class Reason(StrEnum):
     Give each its own.
     """
     ITEM_ID_TOO_LONG = auto()
-    """The item_id is too long. Shorten it."""
+    """The item_id, or the request's id, is too long. Shorten it."""
     UNKNOWN_VALUE = auto()
     """An option has a value that this server does not know.
 
@@ -238,6 +243,11 @@ class Reason(StrEnum):
     """A region of that name is registered already. Unregister it first."""
     REGION_TOO_SMALL = auto()
     """The output does not fit the part of the region that is given to it. Give it more."""
+    REGION_TOO_LARGE = auto()
+    """The inputs in shared memory are larger than the server reads for a request.
+
+    Send fewer rows in each, or start the server with a larger --max-queue-mb.
+    """
     REGION_SHRUNK = auto()
     """The memory has become smaller since it was registered. Register it anew."""
     TOO_MANY_REGIONS = auto()
@@ -271,6 +281,11 @@ class Reason(StrEnum):
     """
     DEADLINE_MISSED = auto()
     """The answer would come, or came, after the deadline. Allow more time, or send less."""
+    TOO_MANY_CALLS = auto()
+    """The server has as many calls open, of all callers, as it may have.
+
+    Try again after the time in google.rpc.RetryInfo, or use a stream for many items.
+    """
     SHUTTING_DOWN = auto()
     """The server is stopping. Call another."""
     COMPUTE_FAILED = auto()

@@ -73,8 +73,8 @@ class EmbeddingServiceServicer(object):
         with one `item_id`, an option whose value means nothing, or a request
         that cannot be parsed;
         - NOT_FOUND: no such model or version;
-        - RESOURCE_EXHAUSTED: the model's queue is full; RetryInfo says when to
-        come back;
+        - RESOURCE_EXHAUSTED: the model's queue is full, or too many calls are open;
+        RetryInfo says when to come back;
         - UNAVAILABLE: the model is still loading, or the server is shutting down.
         A fault of one item, options the model does not offer included, is reported
         in its own ItemResult and costs no other item anything.

@@ -44,8 +44,8 @@ class EmbeddingServiceStub:
       with one `item_id`, an option whose value means nothing, or a request
       that cannot be parsed;
     - NOT_FOUND: no such model or version;
-    - RESOURCE_EXHAUSTED: the model's queue is full; RetryInfo says when to
-      come back;
+    - RESOURCE_EXHAUSTED: the model's queue is full, or too many calls are open;
+      RetryInfo says when to come back;
     - UNAVAILABLE: the model is still loading, or the server is shutting down.
     A fault of one item, options the model does not offer included, is reported
     in its own ItemResult and costs no other item anything.
@@ -89,8 +89,8 @@ class EmbeddingServiceAsyncStub(EmbeddingServiceStub):
       with one `item_id`, an option whose value means nothing, or a request
       that cannot be parsed;
     - NOT_FOUND: no such model or version;
-    - RESOURCE_EXHAUSTED: the model's queue is full; RetryInfo says when to
-      come back;
+    - RESOURCE_EXHAUSTED: the model's queue is full, or too many calls are open;
+      RetryInfo says when to come back;
     - UNAVAILABLE: the model is still loading, or the server is shutting down.
     A fault of one item, options the model does not offer included, is reported
     in its own ItemResult and costs no other item anything.
@@ -137,8 +137,8 @@ class EmbeddingServiceServicer(metaclass=_abc_1.ABCMeta):
           with one `item_id`, an option whose value means nothing, or a request
           that cannot be parsed;
         - NOT_FOUND: no such model or version;
-        - RESOURCE_EXHAUSTED: the model's queue is full; RetryInfo says when to
-          come back;
+        - RESOURCE_EXHAUSTED: the model's queue is full, or too many calls are open;
+          RetryInfo says when to come back;
         - UNAVAILABLE: the model is still loading, or the server is shutting down.
         A fault of one item, options the model does not offer included, is reported
         in its own ItemResult and costs no other item anything.

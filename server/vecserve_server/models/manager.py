@@ -23,6 +23,7 @@ from vecserve_server.repository.finder import Found, read_model, scan
 from vecserve_server.repository.onnx_file import OnnxFile
 from vecserve_server.serving.model import InService
 from vecserve_server.telemetry.metrics import Metrics
+from vecserve_server.wording import quoted
 
 _log = logging.getLogger(__name__)
 
@@ -147,7 +148,7 @@ class ModelManager:
                     raise BundleError("; ".join(unserved.values()))
                 if not mine:
                     raise ModelNotFound(
-                        Reason.MODEL_NOT_FOUND, f"the repository holds no model {name!r}"
+                        Reason.MODEL_NOT_FOUND, f"the repository holds no model {quoted(name)}"
                     )
                 versions = []
                 for found in await self._read_all(mine):
@@ -185,7 +186,9 @@ class ModelManager:
             self._refuse_part(name)
             versions = [version for version in self.registry.of(name) if not version.gone]
             if not versions:
-                raise ModelNotFound(Reason.MODEL_NOT_FOUND, f"this server has no model {name!r}")
+                raise ModelNotFound(
+                    Reason.MODEL_NOT_FOUND, f"this server has no model {quoted(name)}"
+                )
             drains = [
                 drain
                 for version in versions
@@ -302,7 +305,7 @@ class ModelManager:
             if name != version.found.name:
                 raise InvalidItem(
                     Reason.PART_OF_MODEL,
-                    f"{name!r} is a part of model {version.found.name!r}: name that one",
+                    f"{quoted(name)} is a part of model {version.found.name!r}: name that one",
                 )
 
     def _refuse_taken_names(self, version: ModelVersion) -> None:

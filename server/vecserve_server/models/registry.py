@@ -9,6 +9,7 @@ from vecserve_server.repository.bundle import Bundle
 from vecserve_server.repository.finder import Found
 from vecserve_server.serving.bundle_model import BundleModel
 from vecserve_server.serving.model import InService, ServedModel
+from vecserve_server.wording import listed, quoted
 
 # Characters of a reason that an error repeats; the index and the log have all of it.
 _MAX_REASON = 500
@@ -65,7 +66,8 @@ class ModelVersion:
         self.refuse_unloaded()
         if self.service is None:
             raise ModelNotReady(
-                Reason.MODEL_LOADING, f"model {name!r} is still loading; try again in a few seconds"
+                Reason.MODEL_LOADING,
+                f"model {quoted(name)} is still loading; try again in a few seconds",
             )
         return self.service.models[name]
 
@@ -74,6 +76,9 @@ class ModelVersion:
         if self.state not in (State.LOADING, State.READY):
             raise _not_served(self.found.name, self.reason or "is unloaded; load it again")
 
+
+# Of a version's number, at most: more is none that a folder has, and Python reads 4300.
+_VERSION_DIGITS = 18
 
 Table = dict[str, dict[int, ModelVersion]]
 
@@ -157,7 +162,7 @@ class ModelRegistry:
         if name in self._versions and name not in self._bundles:
             raise ModelNotFound(
                 Reason.MODEL_NOT_FOUND,
-                f"model {name!r} takes tensors only: call it by the Open Inference Protocol",
+                f"model {quoted(name)} takes tensors only: call it by the Open Inference Protocol",
             )
         found = self._select(self._bundles, name, version)
         found.refuse_unloaded()
@@ -191,12 +196,13 @@ def _select(table: Table, name: str, version: str) -> ModelVersion:
     Raises ModelNotFound.
     """
     versions = table.get(name, {})
-    if version.isdecimal() and int(version) in versions:
+    if version.isdecimal() and len(version) <= _VERSION_DIGITS and int(version) in versions:
         wanted = [versions[int(version)]]
     elif version and versions:
-        known = ", ".join(map(str, sorted(versions)))
+        known = listed(list(map(str, sorted(versions))))
         raise ModelNotFound(
-            Reason.VERSION_NOT_FOUND, f"model {name!r} has no version {version!r}; it has: {known}"
+            Reason.VERSION_NOT_FOUND,
+            f"model {quoted(name)} has no version {quoted(version)}; it has: {known}",
         )
     else:
         wanted = list(versions.values())
@@ -204,12 +210,12 @@ def _select(table: Table, name: str, version: str) -> ModelVersion:
     candidates = ready or [one for one in wanted if not one.gone]
     if candidates:
         return max(candidates, key=lambda one: one.number)
-    known = ", ".join(
+    known = listed(
         sorted(
             other
             for other, those in table.items()
             if any(one.state in (State.LOADING, State.READY) for one in those.values())
         )
     )
-    asked = f"no model {name!r}" if name else "the request names no model"
+    asked = f"no model {quoted(name)}" if name else "the request names no model"
     raise ModelNotFound(Reason.MODEL_NOT_FOUND, f"{asked}; this server has: {known or 'none'}")

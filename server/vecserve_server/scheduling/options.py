@@ -30,9 +30,11 @@ class BatchLimits:
 class JobOptions:
     """On whose behalf a job waits, and how.
 
-    `caller` is whom fairness is between. `priority` None lets the scheduler choose.
+    Fairness is between peers, and between the callers of each, such as the streams of a
+    connection; without a peer a caller is its own. `priority` None lets the scheduler choose.
     """
 
     caller: Hashable
     priority: Priority | None = None
     deadline: Deadline = NO_DEADLINE
+    peer: Hashable = None

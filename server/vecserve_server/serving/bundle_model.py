@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from vecserve_server.reasons import Reason
 from vecserve_server.repository.manifest import Manifest
 from vecserve_server.serving.request import (
     Array,
+    TensorHeader,
     TensorRequest,
     check_datatype,
     check_names,
@@ -79,63 +81,76 @@ class BundleModel:
     def _takes(self, content: Content) -> bool:
         return any(isinstance(content, own.modality.accepts) for own in self._towers.values())
 
-    def refuse_if_full(self, items: int, caller: Hashable) -> None:
-        """Raise if `items` more cannot be taken now: InvalidItem if never, else QueueFull."""
-        for tower in self._towers.values():
-            tower.graph.refuse_if_full(items, caller)
+    @contextmanager
+    def accept(self, fields: Mapping[str | None, int], caller: Hashable) -> Iterator[None]:
+        """Count a call's items, by their field of content, as unanswered meanwhile.
 
-    async def infer(self, request: TensorRequest, timings: Timings) -> tuple[int, dict[str, Array]]:
-        """Embed every row: ServedModel.infer. The first row that fails fails the request.
-
-        Raises InvalidItem, QueueFull, DeadlineMissed, ComputeFailed.
+        Raises if they cannot be taken now: InvalidItem if never, else QueueFull.
         """
-        contents = self._contents(request)
-        tower = self.tower_for(contents[0])
-        if not request.waits:
-            tower.graph.refuse_if_full(len(contents), request.job_options.caller)
-        by_row = [Timings() for _ in contents]
-        tasks = [
-            asyncio.create_task(tower.embed(content, request.options, request.job_options, row))
-            for content, row in zip(contents, by_row, strict=True)
-        ]
-        try:
-            embedded = [await _row(index, task) for index, task in enumerate(tasks)]
-        finally:
-            for task in tasks:
-                task.cancel()
-            # Whatever else failed is nobody's news any more.
-            await asyncio.gather(*tasks, return_exceptions=True)
-        started = time.perf_counter()
-        vectors = _stack(embedded)
-        _sum_up(by_row, timings)
-        timings.prepare_s = (timings.prepare_s or 0.0) + time.perf_counter() - started
-        return len(contents), {OUTPUT: vectors}
+        with ExitStack() as counted:
+            for tower in self._towers.values():
+                own = tower.modality.fields.keys() | tower.modality.further_inputs.keys()
+                items = sum(fields.get(field, 0) for field in own)
+                tower.graph.refuse_if_full(items, caller)
+                counted.enter_context(tower.graph.unanswered(items))
+            yield
 
-    def _contents(self, request: TensorRequest) -> list[Content]:
-        inputs = tuple(TensorSpec(name, BYTES, (None, 1)) for name in self._makers)
-        check_names(list(request.inputs), inputs, "input")
-        check_names(request.outputs, self.outputs, "output")
-        if len(request.inputs) != 1:
+    def check(self, inputs: Mapping[str, TensorHeader], outputs: Sequence[str]) -> int:
+        """Return how many rows a request has: ServedModel.check. Raises InvalidItem."""
+        known = tuple(TensorSpec(name, BYTES, (None, 1)) for name in self._makers)
+        check_names(list(inputs), known, "input")
+        check_names(outputs, self.outputs, "output")
+        if len(inputs) != 1:
             raise InvalidItem(
                 Reason.ONE_INPUT,
-                f"the request has {len(request.inputs)} inputs: send one of "
+                f"the request has {len(inputs)} inputs: send one of "
                 f"{', '.join(spec.name for spec in self.inputs)}",
             )
-        [(kind, tensor)] = request.inputs.items()
-        check_datatype(kind, tensor, next(spec for spec in inputs if spec.name == kind))
-        shape = tensor.values.shape
+        [(kind, header)] = inputs.items()
+        check_datatype(kind, header, next(spec for spec in known if spec.name == kind))
+        shape = header.shape
         if not (len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)):
             raise InvalidItem(
                 Reason.WRONG_SHAPE,
                 f"input {kind!r} has shape {list(shape)}, the model takes [-1, 1] or [-1]",
             )
         check_rows(shape[0], self.max_batch_size)
+        return shape[0]
+
+    async def infer(self, request: TensorRequest, timings: Timings) -> dict[str, Array]:
+        """Embed every row: ServedModel.infer. The first row that fails fails the request.
+
+        Raises InvalidItem, QueueFull, DeadlineMissed, ComputeFailed.
+        """
+        [(kind, tensor)] = request.inputs.items()
         frames = request.options.frames
         elements = tensor.values.ravel().tolist()
         contents = [
             _content(self._makers[kind], index, data) for index, data in enumerate(elements)
         ]
-        return [content.with_frames(frames) for content in contents] if frames else contents
+        if frames:
+            contents = [content.with_frames(frames) for content in contents]
+        tower = self.tower_for(contents[0])
+        if not request.waits:
+            tower.graph.refuse_if_full(len(contents), request.job_options.caller)
+        by_row = [Timings() for _ in contents]
+        with tower.graph.unanswered(len(contents)):
+            tasks = [
+                asyncio.create_task(tower.embed(content, request.options, request.job_options, row))
+                for content, row in zip(contents, by_row, strict=True)
+            ]
+            try:
+                embedded = [await _row(index, task) for index, task in enumerate(tasks)]
+            finally:
+                for task in tasks:
+                    task.cancel()
+                # Whatever else failed is nobody's news any more.
+                await asyncio.gather(*tasks, return_exceptions=True)
+        started = time.perf_counter()
+        vectors = _stack(embedded)
+        _sum_up(by_row, timings)
+        timings.prepare_s = (timings.prepare_s or 0.0) + time.perf_counter() - started
+        return {OUTPUT: vectors}
 
 
 def describe(manifest: Manifest) -> dict[str, str]:

@@ -1,11 +1,12 @@
 """Served model interface: what answers tensor requests, whatever is behind it."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from vecserve_server.engine.tensors import TensorSpec
 from vecserve_server.serving.graph import ServedGraph
-from vecserve_server.serving.request import Array, TensorRequest
+from vecserve_server.serving.request import Array, TensorHeader, TensorRequest
 from vecserve_server.telemetry.statistics import Statistics
 from vecserve_server.telemetry.timings import Timings
 
@@ -33,8 +34,12 @@ class ServedModel(Protocol):
     about: dict[str, str]
     statistics: Statistics
 
-    async def infer(self, request: TensorRequest, timings: Timings) -> tuple[int, dict[str, Array]]:
-        """Return how many rows a request had, and the outputs it wants; fill in `timings`.
+    def check(self, inputs: Mapping[str, TensorHeader], outputs: Sequence[str]) -> int:
+        """Return how many rows a request has, before its elements are read. Raises InvalidItem."""
+        ...
+
+    async def infer(self, request: TensorRequest, timings: Timings) -> dict[str, Array]:
+        """Return the outputs that a request wants; fill in `timings`.
 
         BYTES outputs are object arrays of bytes. Raises ServingError.
         """

@@ -11,6 +11,7 @@ from vecserve_server.errors import InvalidItem
 from vecserve_server.reasons import Reason
 from vecserve_server.scheduling.options import JobOptions
 from vecserve_server.serving.options import EmbedOptions
+from vecserve_server.wording import listed, quoted
 
 Array = npt.NDArray[np.generic]
 
@@ -24,14 +25,24 @@ class Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class TensorRequest:
-    """What a caller wants computed.
+class TensorHeader:
+    """What a caller says of an input: enough to refuse it before its elements are read."""
 
-    `outputs` in the order wanted; empty means all. `options` are for raw input.
-    `waits`: whether the caller rather waits than be refused where much waits already.
+    datatype: Datatype
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TensorRequest:
+    """What a caller wants computed, once ServedModel.check has passed it.
+
+    `rows` as check counted them. `outputs` in the order wanted; empty means all.
+    `options` are for raw input. `waits`: whether the caller rather waits than be
+    refused where much waits already.
     """
 
     inputs: Mapping[str, Tensor]
+    rows: int
     outputs: tuple[str, ...]
     job_options: JobOptions
     options: EmbedOptions = field(default_factory=EmbedOptions)
@@ -45,21 +56,21 @@ def check_names(wanted: Sequence[str], specs: Sequence[TensorSpec], kind: str) -
         if name not in known:
             raise InvalidItem(
                 Reason.UNKNOWN_INPUT if kind == "input" else Reason.UNKNOWN_OUTPUT,
-                f"no {kind} {name!r}; the model has: {', '.join(known)}",
+                f"no {kind} {quoted(name)}; the model has: {listed(known)}",
             )
 
 
-def check_datatype(name: str, tensor: Tensor, spec: TensorSpec) -> None:
+def check_datatype(name: str, header: TensorHeader, spec: TensorSpec) -> None:
     """Raise InvalidItem unless a tensor has the type its input has."""
-    if tensor.datatype is not spec.datatype:
+    if header.datatype is not spec.datatype:
         raise InvalidItem(
             Reason.WRONG_DATATYPE,
-            f"input {name!r} is {tensor.datatype.name}, the model takes {spec.datatype.name}",
+            f"input {quoted(name)} is {header.datatype.name}, the model takes {spec.datatype.name}",
         )
 
 
 def check_inputs(
-    inputs: Mapping[str, Tensor], specs: Sequence[TensorSpec], max_batch_size: int
+    inputs: Mapping[str, TensorHeader], specs: Sequence[TensorSpec], max_batch_size: int
 ) -> int:
     """Return how many rows a request has; 1 where `max_batch_size` is 0: there is no batch axis.
 
@@ -68,13 +79,13 @@ def check_inputs(
     """
     check_names(list(inputs), specs, "input")
     if missing := [spec.name for spec in specs if spec.name not in inputs]:
-        raise InvalidItem(Reason.MISSING_INPUT, f"the model also needs input {', '.join(missing)}")
+        raise InvalidItem(Reason.MISSING_INPUT, f"the model also needs input {listed(missing)}")
     lengths: dict[str, tuple[int, str]] = {}
     rows: dict[str, int] = {}
     for spec in specs:
-        tensor = inputs[spec.name]
-        check_datatype(spec.name, tensor, spec)
-        shape = tensor.values.shape
+        header = inputs[spec.name]
+        check_datatype(spec.name, header, spec)
+        shape = header.shape
         if not _fits(shape, spec.shape):
             raise InvalidItem(
                 Reason.WRONG_SHAPE,

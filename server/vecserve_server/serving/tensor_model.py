@@ -1,7 +1,7 @@
 """Tensor model: a graph served for the tensors it takes and gives."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,13 @@ from vecserve_server.errors import ComputeFailed, InvalidItem, ServingError
 from vecserve_server.reasons import Reason
 from vecserve_server.serving.budget import ByteBudget
 from vecserve_server.serving.graph import ServedGraph
-from vecserve_server.serving.request import Array, TensorRequest, check_inputs, check_names
+from vecserve_server.serving.request import (
+    Array,
+    TensorHeader,
+    TensorRequest,
+    check_inputs,
+    check_names,
+)
 from vecserve_server.telemetry.statistics import Statistics
 from vecserve_server.telemetry.timings import Timings
 
@@ -58,20 +64,32 @@ class TensorModel:
         self._max_length = max_length
         self._budget = ByteBudget(queue_bytes)
 
-    async def infer(self, request: TensorRequest, timings: Timings) -> tuple[int, dict[str, Array]]:
+    def check(self, inputs: Mapping[str, TensorHeader], outputs: Sequence[str]) -> int:
+        """Return how many rows a request has: ServedModel.check. Raises InvalidItem."""
+        rows = check_inputs(inputs, self.inputs, self.max_batch_size)
+        check_names(outputs, self.outputs, "output")
+        if self._length_input is not None and self._max_length is not None:
+            length = inputs[self._length_input].shape[1]
+            if length > self._max_length:
+                raise InvalidItem(
+                    Reason.TEXT_TOO_LONG,
+                    f"input {self._length_input!r} has {length} positions, the model takes "
+                    f"{self._max_length}: cut the end off",
+                )
+        return rows
+
+    async def infer(self, request: TensorRequest, timings: Timings) -> dict[str, Array]:
         """Run a request on the graph: ServedModel.infer.
 
         Raises InvalidItem, QueueFull, DeadlineMissed, ComputeFailed.
         """
-        rows = check_inputs(request.inputs, self.inputs, self.max_batch_size)
-        check_names(request.outputs, self.outputs, "output")
         feeds = {spec.name: _feed(spec, request) for spec in self.inputs}
         outputs = request.outputs or tuple(spec.name for spec in self.outputs)
         size = sum(feed.nbytes for feed in feeds.values())
         if not request.waits:
             self._budget.refuse_if_full(size, self._graph.wait_s(request.job_options.caller))
-        job = Job(feeds, rows, self._positions(feeds), outputs)
-        with self._graph.unanswered(rows):
+        job = Job(feeds, request.rows, self._positions(feeds), outputs)
+        with self._graph.unanswered(request.rows):
             queued = time.perf_counter()
             async with self._budget.hold(size):
                 outcome = await self._graph.run(job, request.job_options)
@@ -81,19 +99,13 @@ class TensorModel:
         timings.batches = {outcome.started_s: outcome.batch_rows}
         if isinstance(outcome.outputs, Exception):
             raise _failure(outcome.outputs) from outcome.outputs
-        return rows, {name: _to_bytes(values) for name, values in outcome.outputs.items()}
+        return {name: _to_bytes(values) for name, values in outcome.outputs.items()}
 
     def _positions(self, feeds: dict[str, Array]) -> int:
         if self._length_input is None:
             return 1
         mask = feeds[self._length_input]
         length: int = mask.shape[1]
-        if self._max_length is not None and length > self._max_length:
-            raise InvalidItem(
-                Reason.TEXT_TOO_LONG,
-                f"input {self._length_input!r} has {length} positions, the model takes "
-                f"{self._max_length}: cut the end off",
-            )
         # Of a bundle it is known that such rows come to NaN.
         if self._max_length is not None and not mask.any(axis=1).all():
             raise InvalidItem(

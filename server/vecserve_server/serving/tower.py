@@ -22,7 +22,7 @@ from vecserve_server.scheduling.options import JobOptions
 from vecserve_server.scheduling.runner import JobOutcome
 from vecserve_server.serving.graph import ServedGraph
 from vecserve_server.serving.options import Dimensions, EmbedOptions, resolve
-from vecserve_server.serving.semaphore import WeightedSemaphore
+from vecserve_server.serving.semaphore import FairSemaphore
 from vecserve_server.telemetry.timings import Timings
 
 
@@ -54,16 +54,17 @@ class ServedTower:
         self._dimensions = dimensions
         self._threads = prepare_threads
         # Items being prepared, or prepared but not yet in the queue: enough to
-        # keep the threads busy.
-        self._staging = WeightedSemaphore(2 * prepare_workers)
+        # keep the threads busy, and few enough for the event loop to prepare short
+        # ones in between: a call of 60,000 texts stopped it for 25 s.
+        self._staging = FairSemaphore(2 * prepare_workers)
 
     async def embed(
         self, content: Content, options: EmbedOptions, job_options: JobOptions, timings: Timings
     ) -> Embedded:
         """Take one item through prepare, queue, compute and finish; fill in `timings`.
 
-        Waits while the queue is full. Raises InvalidItem, DeadlineMissed,
-        ComputeFailed.
+        Waits while the queue is full. Whoever calls counts it as unanswered meanwhile.
+        Raises InvalidItem, DeadlineMissed, ComputeFailed.
         """
         plan = resolve(
             options,
@@ -72,12 +73,11 @@ class ServedTower:
             windowed=self.modality.windowed,
             sampled=content.sampled,
         )
-        with self.graph.unanswered(1):
-            prepared, queued = await self._prepare(content, options, timings)
-            try:
-                outcomes = await self._compute(prepared, plan.output.name, job_options)
-            finally:
-                self.graph.queue_slots.release(len(prepared.rows))
+        prepared, queued = await self._prepare(content, options, job_options, timings)
+        try:
+            outcomes = await self._compute(prepared, plan.output.name, job_options)
+        finally:
+            self.graph.queue_slots.release(len(prepared.rows))
         timings.queue_s = min(outcome.started_s for outcome in outcomes) - queued
         timings.compute_s = sum(outcome.ended_s - outcome.started_s for outcome in outcomes)
         timings.batch_size = max(outcome.batch_rows for outcome in outcomes)
@@ -87,14 +87,18 @@ class ServedTower:
         return Embedded(vectors, prepared.token_count, prepared.truncated)
 
     async def _prepare(
-        self, content: Content, options: EmbedOptions, timings: Timings
+        self,
+        content: Content,
+        options: EmbedOptions,
+        job_options: JobOptions,
+        timings: Timings,
     ) -> tuple[Prepared, float]:
         """Prepare an item and take a place in the queue for each of its rows.
 
         Returns it, and the time it was prepared.
         """
         accepted = time.perf_counter()
-        await self._staging.acquire(1)
+        await self._staging.acquire(job_options.peer, job_options.caller)
         try:
             # Not before: of all the items that wait, each would hold its own copy.
             content = self.modality.with_prompt(content, options.input_type, options.prompt)
@@ -110,7 +114,7 @@ class ServedTower:
             timings.prepare_s = queued - accepted
             await self.graph.queue_slots.acquire(len(prepared.rows))
         finally:
-            self._staging.release(1)
+            self._staging.release()
         return prepared, queued
 
     async def _compute(

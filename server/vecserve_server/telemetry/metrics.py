@@ -22,6 +22,12 @@ class Metrics:
             ["model", "code"],
             registry=self.registry,
         )
+        self._calls = Counter(
+            "vecserve_calls",
+            "Calls of both protocols ended, streams among them, by google.rpc code and reason.",
+            ["method", "code", "reason"],
+            registry=self.registry,
+        )
         self._stages = {
             stage: Histogram(
                 f"vecserve_item_{stage}_seconds",
@@ -55,6 +61,10 @@ class Metrics:
             ["graph"],
             registry=self.registry,
         )
+
+    def call_ended(self, method: str, code: str, reason: str) -> None:
+        """Count one call, once; `reason` is empty where the server gave none."""
+        self._calls.labels(method, code, reason).inc()
 
     def answered(self, model: str, code: str, timings: Timings) -> None:
         """Count one answered item."""

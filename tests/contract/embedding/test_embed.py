@@ -46,6 +46,30 @@ def test_an_item_id_has_at_most_256_bytes(stub: EmbeddingServiceStub) -> None:
     assert vector(fits).shape == (384,)
     assert error(too_long)[:2] == ("INVALID_ARGUMENT", "ITEM_ID_TOO_LONG")
     assert error(too_many_bytes)[:2] == ("INVALID_ARGUMENT", "ITEM_ID_TOO_LONG")
+    assert too_long.item_id.startswith("y" * 250)
+    assert len(too_long.item_id) <= 256
+
+
+@pytest.mark.parametrize("character", ["x", "ü", "%"])
+def test_what_is_wrong_is_quoted_in_part(stub: EmbeddingServiceStub, character: str) -> None:
+    """The status of a call travels as metadata, of which clients take 8 KiB."""
+    long = character * 1_000_000
+    code, reason, sentence = refused(stub, pb.EmbedRequest(model=long, items=[text("a")]))
+    assert (code, reason) == ("NOT_FOUND", "MODEL_NOT_FOUND")
+    assert MINILM in sentence
+    request = pb.EmbedRequest(model=MINILM, version=long, items=[text("a")])
+    code, reason, sentence = refused(stub, request)
+    assert (code, reason) == ("NOT_FOUND", "VERSION_NOT_FOUND")
+    twice = pb.EmbedRequest(model=MINILM, items=[text(long), text(long)])
+    assert refused(stub, twice)[:2] == ("INVALID_ARGUMENT", "DUPLICATE_ITEM_ID")
+    (result,) = embed(stub, MINILM, text("a"), input_type=long)
+    assert error(result)[1] == "PROMPT_NOT_OFFERED"
+    assert len(error(result)[2]) < 1000
+
+
+def test_a_version_of_very_many_digits(stub: EmbeddingServiceStub) -> None:
+    request = pb.EmbedRequest(model=MINILM, version="1" * 5000, items=[text("a")])
+    assert refused(stub, request)[:2] == ("NOT_FOUND", "VERSION_NOT_FOUND")
 
 
 def test_one_bad_item_costs_its_neighbours_nothing(stub: EmbeddingServiceStub) -> None:

@@ -39,6 +39,8 @@ def plain_repository(tmp_path_factory: pytest.TempPathFactory, repository: Path)
     del numbers["FP16"]
     save(folder, "contents", identity(numbers | {"BYTES": TensorProto.STRING}, ["batch", 3]))
     save(folder, "strings", identity({"BYTES": TensorProto.STRING}, ["batch", 2]))
+    save(folder, "bytes", identity({"INT8": TensorProto.INT8}, ["batch", 3]))
+    save(folder, "half", identity({"FP16": TensorProto.FLOAT16}, ["batch", 3]))
     save(folder, "bfloat16", identity({"BF16": TensorProto.BFLOAT16}, ["batch", 3]))
     save(folder, "masked", mean_of_tokens(masked=True), config=DELAY)
     save(folder, "eight", add_eight(), config={"warm_up": False})

@@ -13,6 +13,8 @@ from tests.support.server_process import ServerProcess
 
 X = np.zeros((1, 3), dtype=np.float32)
 IDS = np.ones((1, 4), dtype=np.int64)
+INT8 = {"model": "bytes", "name": "x_INT8", "datatype": "INT8"}
+STRINGS = {"model": "strings", "name": "x_BYTES", "datatype": "BYTES", "shape": [1, 2]}
 
 
 @pytest.mark.parametrize(
@@ -128,12 +130,11 @@ def test_what_does_not_fit_a_bundle_is_refused(
         ({"datatype": "FP12"}, "is 'FP12'; there are: BOOL"),
         ({"contents": {"fp32_contents": [1, 2]}}, "3 elements, 2 were sent"),
         ({"contents": {"int_contents": [1, 2, 3]}}, "goes in fp32_contents, not in int_contents"),
-        ({"datatype": "INT8", "contents": {"int_contents": [1, 2, 300]}}, "from -128 to 127"),
-        (
-            {"datatype": "BYTES", "shape": [1], "raw": [b"\xff\0\0\0x"]},
-            "element 0 ends 254 bytes after",
-        ),
-        ({"datatype": "BYTES", "shape": [1], "raw": [b"\1\0"]}, "4 little-endian bytes"),
+        (INT8 | {"contents": {"int_contents": [1, 2, 300]}}, "from -128 to 127"),
+        (STRINGS | {"raw": [b"\xff\0\0\0x"]}, "element 0 ends 254 bytes after"),
+        (STRINGS | {"raw": [b"\1\0"]}, "4 little-endian bytes"),
+        (STRINGS | {"raw": [bytes(12)]}, "2 elements, more were sent"),
+        ({"shape": [1] * 65}, "65 axes"),
         ({"raw": [bytes(12)], "contents": {"fp32_contents": [1, 2, 3]}}, "send one of them"),
         ({"raw": [], "contents": {}}, "3 elements, 0 were sent"),
     ],
@@ -141,8 +142,9 @@ def test_what_does_not_fit_a_bundle_is_refused(
 def test_tensors_that_are_broken_are_refused(
     plain_server: ServerProcess, change: dict[str, Any], says: str
 ) -> None:
-    request = service_pb2.ModelInferRequest(model_name="small")
-    tensor = request.inputs.add(name="x", datatype=change.get("datatype", "FP32"))
+    request = service_pb2.ModelInferRequest(model_name=change.get("model", "small"))
+    datatype = change.get("datatype", "FP32")
+    tensor = request.inputs.add(name=change.get("name", "x"), datatype=datatype)
     tensor.shape.extend(change.get("shape", [1, 3]))
     if "contents" in change:
         tensor.contents.CopyFrom(service_pb2.InferTensorContents(**change["contents"]))
@@ -168,6 +170,32 @@ def test_malformed_protobuf(plain_server: ServerProcess) -> None:
                 code, message = failure(channel.unary_unary(path), garbage)
             assert code == "INVALID_ARGUMENT", method.name
             assert method.input_type.full_name in message
+
+
+def test_what_is_wrong_is_quoted_in_part(plain_server: ServerProcess) -> None:
+    """The status of a call travels as metadata, of which clients take 8 KiB."""
+    long = "ü" * 1_000_000
+    tensor = service_pb2.ModelInferRequest.InferInputTensor
+    cases: list[tuple[dict[str, Any], str, str]] = [
+        ({"model_name": long}, "NOT_FOUND", "this server has"),
+        ({"model_version": long}, "NOT_FOUND", "it has: 1"),
+        ({"id": long}, "INVALID_ARGUMENT", "id has at most"),
+        ({"inputs": [tensor(name=long, datatype="FP32")]}, "INVALID_ARGUMENT", "model has: x"),
+        ({"inputs": [tensor(name="x", datatype=long)]}, "INVALID_ARGUMENT", "BOOL"),
+        ({"inputs": [tensor(name="x", shape=[2**60] * 64)]}, "INVALID_ARGUMENT", ""),
+        ({"parameters": {"pooling": {"string_param": long}}}, "INVALID_ARGUMENT", ""),
+    ]
+    with grpc.insecure_channel(plain_server.address) as channel:
+        stub = GRPCInferenceServiceStub(channel)
+        for change, code, says in cases:
+            request = service_pb2.ModelInferRequest(**{"model_name": "small"} | change)
+            got, message = failure(stub.ModelInfer, request)
+            assert got == code, message
+            assert says in message
+        request = service_pb2.ModelInferRequest(model_name="small", id=long)
+        (answer,) = stub.ModelStreamInfer(iter([request]))
+    assert len(answer.infer_response.id.encode()) <= 1024
+    assert "id has at most" in answer.error_message
 
 
 def test_inputs_that_come_twice(plain: InferenceServerClient) -> None:

@@ -107,7 +107,7 @@ def test_contents_that_are_not_raw(plain_server: ServerProcess) -> None:
     for name, (field, values) in fields.items():
         contents = service_pb2.InferTensorContents(**{field: values})
         request.inputs.add(name=f"x_{name}", datatype=name, shape=[1, 3], contents=contents)
-    half = service_pb2.ModelInferRequest(model_name="numbers")
+    half = service_pb2.ModelInferRequest(model_name="half")
     half.inputs.add(name="x_FP16", datatype="FP16", shape=[1, 3])
     with grpc.insecure_channel(plain_server.address) as channel:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)

@@ -75,6 +75,20 @@ def test_strings(plain: InferenceServerClient, memory: Memory) -> None:
     assert np.array_equal(plain.infer("strings", [tensor]).as_numpy("y_BYTES"), text)
 
 
+def test_memory_that_nobody_wrote_is_not_read(plain: InferenceServerClient) -> None:
+    """Of a region of 4 GiB that takes no memory, only what an input's shape takes is read."""
+    memory = Memory(plain, 4 << 30)
+    try:
+        code, message = failure(plain.infer, "small", shared_input(memory, 200 << 20))
+        assert (code, "takes 24 bytes" in message) == ("INVALID_ARGUMENT", True)
+        tensor = InferInput("x_BYTES", [1, 2], "BYTES")
+        tensor.set_shared_memory(memory.name, 4 << 30)
+        code, message = failure(plain.infer, "strings", [tensor])
+        assert (code, "send less" in message) == ("INVALID_ARGUMENT", True)
+    finally:
+        memory.close()
+
+
 def test_status_and_unregister(plain: InferenceServerClient, memory: Memory) -> None:
     status = plain.get_system_shared_memory_status(memory.name).regions[memory.name]
     assert (status.key, status.offset, status.byte_size) == (memory.key, 0, 256)

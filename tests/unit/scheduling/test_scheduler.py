@@ -64,9 +64,10 @@ class Simulation:
         key: str = "",
         priority: Priority | None = None,
         within_s: float | None = None,
+        peer: str | None = None,
     ) -> int:
         deadline = NO_DEADLINE if within_s is None else Deadline(self.now_s + within_s)
-        terms = JobOptions(caller, priority, deadline)
+        terms = JobOptions(caller, priority, deadline, peer)
         entry = Entry(self.queues[queue], rows, positions, key, terms, self.submitted)
         self.waiting[self.submitted] = entry
         self.submitted += 1
@@ -233,6 +234,31 @@ def test_two_callers_get_the_same_compute(lengths: list[int], pours: int) -> Non
             left[caller] -= 1
         simulation.finish(batch)
         assert abs(got["much"] - got["more"]) <= 2 * largest
+
+
+@pytest.mark.parametrize("comes_anew", [False, True])
+def test_many_streams_of_a_peer_get_what_the_one_of_another_gets(comes_anew: bool) -> None:
+    """Whether the streams stay, or each new job comes on a stream of its own."""
+    simulation = Simulation(slots=1)
+    of_flood: set[int] = set()
+
+    def flood(stream: int) -> None:
+        of_flood.add(simulation.submit(caller=f"stream-{stream}", peer="flood"))
+
+    for number in range(400):
+        flood(number)
+    for _ in range(200):
+        simulation.submit(caller="honest", peer="honest", priority=Priority.INTERACTIVE)
+    rows = {True: 0, False: 0}
+    for number in range(20):
+        batch = simulation.take()
+        assert batch is not None
+        for entry in batch.entries:
+            rows[entry.payload in of_flood] += 1
+            if entry.payload in of_flood:
+                flood(1000 + entry.payload if comes_anew else entry.payload % 400)
+        simulation.finish(batch)
+        assert abs(rows[True] - rows[False]) <= 2 * LIMITS.max_rows, number
 
 
 def test_a_lone_caller_is_next_whatever_pours_in() -> None:

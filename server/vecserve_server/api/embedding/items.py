@@ -18,11 +18,15 @@ from vecserve_server.telemetry.timings import Timings
 
 @dataclass(frozen=True, slots=True)
 class ItemContext:
-    """What the items of one message have in common."""
+    """What the items of one message have in common.
+
+    `counted` as unanswered, all at once, are those of a call.
+    """
 
     model: BundleModel
     options: EmbedOptions
     job_options: JobOptions
+    counted: bool = False
 
 
 class ItemHandler:
@@ -56,7 +60,8 @@ class ItemHandler:
                 if options.frames:
                     content = content.with_frames(options.frames)
                 tower = model.tower_for(content)
-                embedded = await tower.embed(content, options, context.job_options, timings)
+                with tower.graph.unanswered(0 if context.counted else 1):
+                    embedded = await tower.embed(content, options, context.job_options, timings)
                 return to_result(
                     item.item_id,
                     embedded,

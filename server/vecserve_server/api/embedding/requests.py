@@ -109,4 +109,5 @@ def to_job_options(options: embedding_pb2.EmbedOptions, caller: Caller) -> JobOp
         caller.name,
         _value(_PRIORITIES, options.priority, "priority"),
         caller.deadline.within(timeout_s),
+        caller.peer,
     )

@@ -3,13 +3,14 @@
 from google.protobuf import duration_pb2
 
 from vecserve.v1 import embedding_pb2
-from vecserve_server.api.embedding.requests import DATA_TYPES
+from vecserve_server.api.embedding.requests import DATA_TYPES, MAX_ITEM_ID_BYTES
 from vecserve_server.api.rpc.status import to_status
 from vecserve_server.errors import ServingError
 from vecserve_server.modalities.encoding import Encoding, encode
 from vecserve_server.modalities.rows import FinishedVector
 from vecserve_server.serving.tower import Embedded
 from vecserve_server.telemetry.timings import Timings
+from vecserve_server.wording import cut
 
 
 def to_timings(timings: Timings) -> embedding_pb2.Timings:
@@ -25,9 +26,12 @@ def to_timings(timings: Timings) -> embedding_pb2.Timings:
 def to_error_result(
     item_id: str, error: ServingError, timings: Timings, version: str
 ) -> embedding_pb2.ItemResult:
-    """Return the answer to an item that has no vectors."""
+    """Return the answer to an item that has no vectors; of an id that is too long, what may be."""
     return embedding_pb2.ItemResult(
-        item_id=item_id, error=to_status(error), timings=to_timings(timings), version=version
+        item_id=cut(item_id, MAX_ITEM_ID_BYTES),
+        error=to_status(error),
+        timings=to_timings(timings),
+        version=version,
     )
 
 

@@ -1,21 +1,21 @@
 """EmbeddingService of vecserve.v1."""
 
 import asyncio
-from collections import Counter
+from dataclasses import replace
+from functools import partial
 from itertools import count
 
 import grpc
 
 from vecserve.v1 import embedding_pb2
+from vecserve_server.api.embedding.call import answer_all, check_items
 from vecserve_server.api.embedding.describe import to_model_info
 from vecserve_server.api.embedding.items import ItemHandler
 from vecserve_server.api.embedding.stream import EmbedStream
 from vecserve_server.api.rpc.caller import caller_of
 from vecserve_server.api.rpc.handlers import stream, unary
-from vecserve_server.errors import InvalidItem
 from vecserve_server.modalities.content import Limits
 from vecserve_server.models.registry import ModelRegistry
-from vecserve_server.reasons import Reason
 
 SERVICE = embedding_pb2.DESCRIPTOR.services_by_name["EmbeddingService"].full_name
 
@@ -55,21 +55,11 @@ class EmbeddingService:
         self, request: embedding_pb2.EmbedRequest, context: grpc.aio.ServicerContext
     ) -> embedding_pb2.EmbedResponse:
         """Answer Embed. Raises ServingError if the request fails as a whole."""
-        if not request.items:
-            raise InvalidItem(Reason.NO_ITEMS, "the request holds no items: send at least one")
-        item_id, count = Counter(item.item_id for item in request.items).most_common(1)[0]
-        if count > 1:
-            raise InvalidItem(
-                Reason.DUPLICATE_ITEM_ID,
-                f"{count} items have the item_id {item_id!r}: give each its own",
-            )
         caller = caller_of(context)
-        shared = self._handler.context_of(request, caller)
-        shared.model.refuse_if_full(len(request.items), caller.name)
-        handled = [self._handler.handle(item, shared) for item in request.items]
-        # A task for each costs more than the wait for the only one.
-        results = [await handled[0]] if len(handled) == 1 else await asyncio.gather(*handled)
-        return embedding_pb2.EmbedResponse(results=results)
+        fields = await check_items(request.items, caller.peer)
+        shared = replace(self._handler.context_of(request, caller), counted=True)
+        with shared.model.accept(fields, caller.name):
+            return await answer_all(request.items, partial(self._handler.handle, context=shared))
 
     async def embed_stream(self, context: grpc.aio.ServicerContext) -> None:
         """Answer EmbedStream. Raises ServingError if it ends before the client ends it."""

@@ -20,6 +20,7 @@ from vecserve_server.api.rpc.streaming import read_stream
 from vecserve_server.errors import DuplicateItem, ServingError
 from vecserve_server.reasons import Reason
 from vecserve_server.telemetry.timings import Timings
+from vecserve_server.wording import quoted
 
 ItemResult = embedding_pb2.ItemResult
 
@@ -124,6 +125,6 @@ class EmbedStream:
 async def _refuse_duplicate(item_id: str) -> ItemResult:
     error = DuplicateItem(
         Reason.DUPLICATE_ITEM_ID,
-        f"another item with item_id {item_id!r} is not answered yet: give each its own",
+        f"another item with item_id {quoted(item_id)} is not answered yet: give each its own",
     )
     return to_error_result(item_id, error, Timings(), version="")

@@ -1,7 +1,9 @@
 """Conversion of inference messages to our own values and back. Protobuf ends here."""
 
 from collections.abc import Mapping
+from functools import partial
 
+from vecserve_server.api.oip.inputs import read_all, sources_of, takes_long
 from vecserve_server.api.oip.parameters import (
     refuse_sequences,
     shared_part,
@@ -10,30 +12,55 @@ from vecserve_server.api.oip.parameters import (
 )
 from vecserve_server.api.oip.shared_memory import Part, Region, Regions
 from vecserve_server.api.oip.stubs import grpc_service_pb2 as pb
-from vecserve_server.api.oip.tensors import from_contents, from_raw, to_raw
+from vecserve_server.api.oip.tensors import to_raw
 from vecserve_server.api.rpc.caller import Caller
+from vecserve_server.api.rpc.parsing import in_thread
 from vecserve_server.errors import InvalidItem
 from vecserve_server.reasons import Reason
 from vecserve_server.serving.model import ServedModel
-from vecserve_server.serving.request import Array, Tensor, TensorRequest
+from vecserve_server.serving.request import Array, TensorRequest
+from vecserve_server.wording import listed, quoted
+
+MAX_ID_BYTES = 1024
+# A model may have a column of a table an input.
+_MAX_FIELDS = 1024
 
 
-def to_request(
-    request: pb.ModelInferRequest, regions: Regions, caller: Caller, *, waits: bool
+async def to_request(
+    request: pb.ModelInferRequest,
+    model: ServedModel,
+    regions: Regions,
+    caller: Caller,
+    *,
+    waits: bool,
 ) -> TensorRequest:
-    """Return what a request wants computed. Raises InvalidItem, RegionNotFound."""
+    """Return what a request wants computed. Raises InvalidItem, RegionNotFound.
+
+    Names, datatypes, shapes and the number of rows are looked at first: elements are only
+    read, which takes long where they are many, once the model takes them.
+    """
+    if len(request.id.encode()) > MAX_ID_BYTES:
+        raise InvalidItem(
+            Reason.ITEM_ID_TOO_LONG, f"a request's id has at most {MAX_ID_BYTES} bytes: shorten it"
+        )
+    _refuse_many(request)
     refuse_sequences(request.parameters)
     names = [output.name for output in request.outputs]
     if len(set(names)) < len(names):
-        raise InvalidItem(Reason.DUPLICATE_OUTPUT, f"outputs {names}: name each once")
+        raise InvalidItem(Reason.DUPLICATE_OUTPUT, f"outputs {listed(names)}: name each once")
     for output in request.outputs:
         if "classification" in output.parameters:
             raise InvalidItem(
                 Reason.NO_CLASSIFICATION,
-                f"output {output.name!r}: this server ranks no classes; ask for the tensor",
+                f"output {quoted(output.name)}: this server ranks no classes; ask for the tensor",
             )
+    sources = sources_of(request, regions)
+    rows = model.check({source.tensor.name: source.header for source in sources}, names)
+    regions.refuse_large([source.shared[0] for source in sources if source.shared])
+    read = partial(read_all, sources)
     return TensorRequest(
-        _inputs(request, regions),
+        await in_thread(read, caller.peer) if takes_long(sources) else read(),
+        rows,
         tuple(names),
         to_job_options(request.parameters, caller),
         to_options(request.parameters),
@@ -41,33 +68,19 @@ def to_request(
     )
 
 
-def _inputs(request: pb.ModelInferRequest, regions: Regions) -> dict[str, Tensor]:
-    parts = [shared_part(tensor.parameters) for tensor in request.inputs]
-    in_messages = parts.count(None)
-    raw = iter(request.raw_input_contents)
-    has_raw = len(request.raw_input_contents) > 0
-    if has_raw and len(request.raw_input_contents) != in_messages:
-        raise InvalidItem(
-            Reason.SIZE_MISMATCH,
-            f"{in_messages} inputs are not in shared memory, raw_input_contents has "
-            f"{len(request.raw_input_contents)} entries: send one for each",
-        )
-    inputs: dict[str, Tensor] = {}
-    for tensor, part in zip(request.inputs, parts, strict=True):
-        if tensor.name in inputs:
-            raise InvalidItem(Reason.DUPLICATE_INPUT, f"input {tensor.name!r} is there twice")
-        if part:
-            inputs[tensor.name] = from_raw(tensor, regions.find_part(part).read(part))
-        elif not has_raw:
-            inputs[tensor.name] = from_contents(tensor)
-        elif tensor.HasField("contents"):
+def _refuse_many(request: pb.ModelInferRequest) -> None:
+    for name, fields in (
+        ("inputs", request.inputs),
+        ("outputs", request.outputs),
+        ("raw_input_contents", request.raw_input_contents),
+        ("parameters", request.parameters),
+    ):
+        if len(fields) > _MAX_FIELDS:
             raise InvalidItem(
-                Reason.TWO_CONTENTS,
-                f"input {tensor.name!r} has contents beside raw_input_contents: send one of them",
+                Reason.MESSAGE_TOO_COMPLEX,
+                f"the request has {len(fields)} {name}, the server takes {_MAX_FIELDS}: "
+                "send those that the model has",
             )
-        else:
-            inputs[tensor.name] = from_raw(tensor, next(raw))
-    return inputs
 
 
 def shared_outputs(

@@ -10,6 +10,7 @@ from vecserve_server.reasons import Reason
 from vecserve_server.repository.manifest import Pooling
 from vecserve_server.scheduling.options import JobOptions, Priority
 from vecserve_server.serving.options import EmbedOptions
+from vecserve_server.wording import quoted
 
 Parameters = Mapping[str, pb.InferParameter]
 Value = bool | int | float | str
@@ -30,7 +31,7 @@ def value_of(parameters: Parameters, name: str, expected: type[Value]) -> Value 
     if type(value) is not expected:
         raise InvalidItem(
             Reason.BAD_PARAMETER,
-            f"parameter {name!r} is {value!r}: it must be {_TYPE_NAMES[expected]}",
+            f"parameter {quoted(name)} is {quoted(value)}: it must be {_TYPE_NAMES[expected]}",
         )
     return value
 
@@ -42,7 +43,8 @@ def refuse_sequences(parameters: Parameters) -> None:
         if choice and getattr(parameters[name], choice):
             raise InvalidItem(
                 Reason.NO_SEQUENCES,
-                f"parameter {name!r}: no model here keeps a state between requests; leave it out",
+                f"parameter {quoted(name)}: no model here keeps a state between requests; leave "
+                "it out",
             )
 
 
@@ -59,7 +61,8 @@ def to_job_options(parameters: Parameters, caller: Caller) -> JobOptions:
     level = None
     if priority:
         level = Priority.INTERACTIVE if priority == 1 else Priority.BULK
-    return JobOptions(caller.name, level, caller.deadline.within(timeout_us / 1e6 or None))
+    deadline = caller.deadline.within(timeout_us / 1e6 or None)
+    return JobOptions(caller.name, level, deadline, caller.peer)
 
 
 def to_options(parameters: Parameters) -> EmbedOptions:
@@ -72,7 +75,8 @@ def to_options(parameters: Parameters) -> EmbedOptions:
     dimensions, frames = (_count(parameters, name) for name in ("dimensions", "frames"))
     if pooling is not None and pooling not in set(Pooling):
         raise InvalidItem(
-            Reason.UNKNOWN_VALUE, f"pooling is {pooling!r}; there are: {', '.join(sorted(Pooling))}"
+            Reason.UNKNOWN_VALUE,
+            f"pooling is {quoted(pooling)}; there are: {', '.join(sorted(Pooling))}",
         )
     return EmbedOptions(
         normalize=None if normalize is None else bool(normalize),
@@ -101,6 +105,6 @@ def shared_part(parameters: Parameters) -> Part | None:
     size = value_of(parameters, "shared_memory_byte_size", int)
     if size is None:
         raise InvalidItem(
-            Reason.BAD_PARAMETER, f"region {region!r}: shared_memory_byte_size is missing"
+            Reason.BAD_PARAMETER, f"region {quoted(region)}: shared_memory_byte_size is missing"
         )
     return Part(str(region), int(value_of(parameters, "shared_memory_offset", int) or 0), int(size))

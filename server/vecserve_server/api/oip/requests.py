@@ -2,12 +2,15 @@
 
 import asyncio
 import time
+from functools import partial
 
+from vecserve_server.api.oip.inputs import QUICK_BYTES
 from vecserve_server.api.oip.messages import shared_outputs, to_request, to_response
 from vecserve_server.api.oip.shared_memory import Regions
 from vecserve_server.api.oip.stubs import grpc_service_pb2 as pb
 from vecserve_server.api.rpc.answering import answering, count_refused
 from vecserve_server.api.rpc.caller import Caller
+from vecserve_server.api.rpc.parsing import in_thread
 from vecserve_server.errors import DeadlineMissed, ServingError
 from vecserve_server.models.registry import ModelRegistry
 from vecserve_server.reasons import Reason
@@ -54,22 +57,25 @@ class InferHandler:
         waits: bool,
     ) -> pb.ModelInferResponse:
         started = time.perf_counter()
-        wanted = to_request(request, self._regions, caller, waits=waits)
+        wanted = await to_request(request, model, self._regions, caller, waits=waits)
         shared = shared_outputs(request, self._regions)
         read_s = time.perf_counter() - started
         try:
             async with asyncio.timeout(wanted.job_options.deadline.remaining_s):
-                rows, outputs = await model.infer(wanted, timings)
+                outputs = await model.infer(wanted, timings)
         except TimeoutError as error:
             raise DeadlineMissed(
                 Reason.DEADLINE_MISSED, "the request took longer than its timeout allows"
             ) from error
         timings.prepare_s = (timings.prepare_s or 0.0) + read_s
         computed = time.perf_counter()
-        response = to_response(request, model, outputs, shared)
+        respond = partial(to_response, request, model, outputs, shared)
+        size = sum(values.nbytes for values in outputs.values())
+        is_long = bool(shared) and size > QUICK_BYTES
+        response = await in_thread(respond, caller.peer) if is_long else respond()
         ended = time.perf_counter()
         model.statistics.succeeded(
-            rows,
+            wanted.rows,
             ended - started,
             RequestTimings(
                 input_s=timings.prepare_s,

@@ -19,6 +19,7 @@ from vecserve_server.errors import FeatureOff, InvalidItem, RegionNotFound, Serv
 from vecserve_server.models.manager import ModelManager
 from vecserve_server.models.registry import ModelRegistry, State
 from vecserve_server.reasons import Reason
+from vecserve_server.wording import quoted
 
 _DESCRIPTOR = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 SERVICE: str = _DESCRIPTOR.full_name
@@ -181,7 +182,8 @@ class InferenceService:
             if name == "config" or name.startswith("file:"):
                 raise InvalidItem(
                     Reason.BAD_PARAMETER,
-                    f"parameter {name!r}: models are loaded from the repository as they lie there; "
+                    f"parameter {quoted(name)}: models are loaded from the repository as they "
+                    "lie there; "
                     "change them there",
                 )
         await self._manager.load(request.model_name)
@@ -230,7 +232,7 @@ class InferenceService:
         if request.name:
             raise RegionNotFound(
                 Reason.REGION_NOT_FOUND,
-                f"no CUDA shared memory region {request.name!r} is registered",
+                f"no CUDA shared memory region {quoted(request.name)} is registered",
             )
         return pb.CudaSharedMemoryStatusResponse()
 
@@ -240,7 +242,8 @@ class InferenceService:
         """Answer CudaSharedMemoryRegister as Triton without GPUs does. Raises InvalidItem."""
         raise InvalidItem(
             Reason.NO_GPU,
-            f"failed to register CUDA shared memory region: {request.name!r}, GPUs not supported; "
+            f"failed to register CUDA shared memory region: {quoted(request.name)}, GPUs not "
+            "supported; "
             "use system shared memory",
         )
 

@@ -8,11 +8,13 @@ import os
 import re
 import stat
 import weakref
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from vecserve_server.errors import FeatureOff, InvalidItem, RegionExists, RegionNotFound
 from vecserve_server.reasons import Reason
+from vecserve_server.wording import quoted
 
 # Where Linux keeps what shm_open makes.
 _FOLDER = Path("/dev/shm")
@@ -37,7 +39,7 @@ class Region:
         data = os.pread(self._file, part.size, self.offset + part.offset)
         if len(data) < part.size:
             raise InvalidItem(
-                Reason.REGION_SHRUNK, f"{part.region!r} has shrunk since it was registered"
+                Reason.REGION_SHRUNK, f"{quoted(part.region)} has shrunk since it was registered"
             )
         return data
 
@@ -46,11 +48,12 @@ class Region:
         if len(data) > part.size:
             raise InvalidItem(
                 Reason.REGION_TOO_SMALL,
-                f"an output has {len(data)} bytes, {part.size} of {part.region!r} are given to it",
+                f"an output has {len(data)} bytes, {part.size} of {quoted(part.region)} are "
+                "given to it",
             )
         if os.fstat(self._file).st_size < self.offset + part.offset + len(data):
             raise InvalidItem(
-                Reason.REGION_SHRUNK, f"{part.region!r} has shrunk since it was registered"
+                Reason.REGION_SHRUNK, f"{quoted(part.region)} has shrunk since it was registered"
             )
         os.pwrite(self._file, data, self.offset + part.offset)
 
@@ -65,9 +68,10 @@ class Part:
 
 
 class Regions:
-    """The registered regions, by name."""
+    """The registered regions, by name. A request may read `max_read_bytes` of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_read_bytes: int) -> None:
+        self._max_read_bytes = max_read_bytes
         self._regions: dict[str, Region] = {}
 
     @staticmethod
@@ -86,7 +90,8 @@ class Regions:
             raise InvalidItem(Reason.NO_NAME, "the region has no name: give it one")
         if name in self._regions:
             raise RegionExists(
-                Reason.REGION_EXISTS, f"region {name!r} is registered already: unregister it first"
+                Reason.REGION_EXISTS,
+                f"region {quoted(name)} is registered already: unregister it first",
             )
         if len(self._regions) >= _MAX_REGIONS:
             raise InvalidItem(
@@ -94,7 +99,7 @@ class Regions:
             )
         if not size:
             raise InvalidItem(
-                Reason.EMPTY_REGION, f"region {name!r} has no bytes: give its byte_size"
+                Reason.EMPTY_REGION, f"region {quoted(name)} has no bytes: give its byte_size"
             )
         file = _open(key)
         try:
@@ -102,7 +107,8 @@ class Regions:
             if offset + size > has:
                 raise InvalidItem(
                     Reason.OUT_OF_BOUNDS,
-                    f"bytes {offset} to {offset + size} of {key!r} are asked for, it has {has}",
+                    f"bytes {offset} to {offset + size} of {quoted(key)} are asked for, it has "
+                    f"{has}",
                 )
         except BaseException:
             os.close(file)
@@ -124,9 +130,22 @@ class Regions:
         """Return a region. Raises RegionNotFound."""
         if name not in self._regions:
             raise RegionNotFound(
-                Reason.REGION_NOT_FOUND, f"no shared memory region {name!r} is registered"
+                Reason.REGION_NOT_FOUND, f"no shared memory region {quoted(name)} is registered"
             )
         return self._regions[name]
+
+    def refuse_large(self, parts: Sequence["Part"]) -> None:
+        """Raise InvalidItem if the parts that a request names are together too large to read.
+
+        What was never written takes no memory in a region, but does once it is read.
+        """
+        size = sum(part.size for part in parts)
+        if size > self._max_read_bytes:
+            raise InvalidItem(
+                Reason.REGION_TOO_LARGE,
+                f"the inputs take {size} bytes of shared memory, the server reads "
+                f"{self._max_read_bytes} for a request: send less in each",
+            )
 
     def find_part(self, part: Part) -> Region:
         """Return the region that holds a part. Raises RegionNotFound, InvalidItem."""
@@ -134,7 +153,8 @@ class Regions:
         if part.offset < 0 or part.size < 0 or part.offset + part.size > region.size:
             raise InvalidItem(
                 Reason.OUT_OF_BOUNDS,
-                f"bytes {part.offset} to {part.offset + part.size} of region {part.region!r} are "
+                f"bytes {part.offset} to {part.offset + part.size} of region "
+                f"{quoted(part.region)} are "
                 f"asked for, it has {region.size}",
             )
         return region
@@ -144,16 +164,16 @@ def _open(key: str) -> int:
     name = _KEY.fullmatch(key)
     if not name or name[1] in (".", ".."):
         raise InvalidItem(
-            Reason.BAD_KEY, f"{key!r} is no name of shared memory: one '/' at most, in front"
+            Reason.BAD_KEY, f"{quoted(key)} is no name of shared memory: one '/' at most, in front"
         )
     try:
         flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         file = os.open(_FOLDER / name[1], flags)
     except OSError as error:
         raise RegionNotFound(
-            Reason.NO_SUCH_MEMORY, f"cannot open shared memory {key!r}: {error.strerror}"
+            Reason.NO_SUCH_MEMORY, f"cannot open shared memory {quoted(key)}: {error.strerror}"
         ) from error
     if not stat.S_ISREG(os.fstat(file).st_mode):
         os.close(file)
-        raise InvalidItem(Reason.BAD_KEY, f"{key!r} is no shared memory")
+        raise InvalidItem(Reason.BAD_KEY, f"{quoted(key)} is no shared memory")
     return file

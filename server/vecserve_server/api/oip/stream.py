@@ -13,12 +13,14 @@ from dataclasses import dataclass
 
 import grpc
 
+from vecserve_server.api.oip.messages import MAX_ID_BYTES
 from vecserve_server.api.oip.requests import InferHandler
 from vecserve_server.api.oip.stubs import grpc_service_pb2 as pb
 from vecserve_server.api.rpc.caller import Caller
 from vecserve_server.api.rpc.streaming import read_stream
 from vecserve_server.errors import ServingError
 from vecserve_server.serving.budget import ByteBudget
+from vecserve_server.wording import cut
 
 # A client that sends it as "true" wants errors as the stream's status.
 STATUS_HEADER = "triton_grpc_error"
@@ -88,9 +90,11 @@ class InferStream:
         except ServingError as error:
             if self._errors_as_status:
                 raise
-            prefix = f"[request id: {pending.id}] " if pending.id else ""
+            # Not all of one that was refused for its length.
+            id_ = cut(pending.id, MAX_ID_BYTES)
+            prefix = f"[request id: {id_}] " if id_ else ""
             response = pb.ModelStreamInferResponse(error_message=f"{prefix}{error.message}")
-            response.infer_response.id = pending.id
+            response.infer_response.id = id_
         else:
             result.parameters["triton_final_response"].bool_param = True
             response = pb.ModelStreamInferResponse(infer_response=result)

@@ -1,14 +1,15 @@
-"""Method handlers: parsing of requests, and errors of any kind to statuses."""
+"""Method handlers: requests to their methods, and errors of any kind to statuses."""
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
 import grpc
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
+from vecserve_server.api.rpc.parsing import parse
 from vecserve_server.api.rpc.status import abort
-from vecserve_server.errors import ComputeFailed, InvalidItem, ServingError
+from vecserve_server.errors import ComputeFailed, ServingError
 from vecserve_server.reasons import Reason
 
 _log = logging.getLogger(__name__)
@@ -25,7 +26,7 @@ def unary(
 
     async def handle(data: bytes, context: grpc.aio.ServicerContext) -> Response | None:
         try:
-            return await method(parse(request_type, data), context)
+            return await method(await parse(request_type, data, context), context)
         except Exception as error:
             await abort(context, to_serving_error(error, "request"))
             return None
@@ -45,21 +46,6 @@ def stream(
             await abort(context, to_serving_error(error, "stream"))
 
     return grpc.stream_stream_rpc_method_handler(handle, None, _serialize)
-
-
-def parse(message_type: type[Request], data: bytes) -> Request:
-    """Return the message that `data` holds. Raises InvalidItem.
-
-    Not done by gRPC, which answers what it cannot parse with INTERNAL: that blames us.
-    """
-    try:
-        return message_type.FromString(data)
-    except DecodeError as error:
-        name = message_type.DESCRIPTOR.full_name
-        raise InvalidItem(
-            Reason.MALFORMED_MESSAGE,
-            f"the message is no {name}, or a text in it is not UTF-8: {error}",
-        ) from error
 
 
 def to_serving_error(error: Exception, what: str, model: str = "") -> ServingError:

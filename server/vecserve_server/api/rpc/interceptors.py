@@ -1,6 +1,6 @@
 """Interceptors of the server's calls: what stands before every method of both protocols.
 
-Today there is the one that counts calls for the drain; authentication, limits and
+Today there is the one that counts calls and drains them; authentication, limits and
 tracing join here, as grpc.aio.ServerInterceptor, and no servicer knows of them.
 """
 
@@ -8,17 +8,19 @@ from collections.abc import Awaitable, Callable, Collection
 
 import grpc
 
+from vecserve_server.api.rpc.calls import Calls
 from vecserve_server.api.rpc.drain import Drain, Method
 
 
-class DrainInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no types
-    """Counts the calls of some services in and out; refuses them once the server drains.
+class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no types
+    """Counts the calls of some services in and out, bounds them, and refuses them in a drain.
 
-    Others, health and reflection among them, answer until the end.
+    Others, health and reflection among them, answer until the end, however many call.
     """
 
-    def __init__(self, drain: Drain, services: Collection[str]) -> None:
+    def __init__(self, drain: Drain, calls: Calls, services: Collection[str]) -> None:
         self._drain = drain
+        self._calls = calls
         self._services = frozenset(services)
         # By method: wrapped once, not at every call.
         self._handlers: dict[str, grpc.RpcMethodHandler] = {}
@@ -33,10 +35,17 @@ class DrainInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grp
         if method in self._handlers:
             return self._handlers[method]
         handler = await continuation(handler_call_details)
-        _, _, service_and_name = method.partition("/")
-        if handler is None or service_and_name.partition("/")[0] not in self._services:
+        name = method.removeprefix("/")
+        if handler is None:
+            self._calls.unknown()
             return handler
-        return self._handlers.setdefault(method, _wrap(handler, self._drain.guard))
+        if name.partition("/")[0] not in self._services:
+            return handler
+
+        def guard(inner: Method) -> Method:
+            return self._calls.guard(name, self._drain.guard(inner))
+
+        return self._handlers.setdefault(method, _wrap(handler, guard))
 
 
 def _wrap(

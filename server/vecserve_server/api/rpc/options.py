@@ -9,6 +9,8 @@ def server_options(config: ServerConfig) -> list[Option]:
     """Return the server's channel arguments."""
     options = [
         ("grpc.max_receive_message_length", config.max_message_mb * 1024 * 1024),
+        # What a client opens beyond them waits on its side.
+        ("grpc.max_concurrent_streams", config.max_connection_calls),
         # Two servers on one port would share its callers silently.
         ("grpc.so_reuseport", 0),
         # Clients behind load balancers keep idle connections alive.

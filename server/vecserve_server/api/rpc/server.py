@@ -7,12 +7,14 @@ import grpc
 from grpc_health.v1 import health_pb2_grpc
 
 from vecserve_server.api.rpc import health
+from vecserve_server.api.rpc.calls import Calls
 from vecserve_server.api.rpc.drain import Drain
-from vecserve_server.api.rpc.interceptors import DrainInterceptor
+from vecserve_server.api.rpc.interceptors import CallInterceptor
 from vecserve_server.api.rpc.options import server_options
 from vecserve_server.api.rpc.reflection import reflection_handlers
 from vecserve_server.config import ServerConfig
 from vecserve_server.errors import StartError
+from vecserve_server.telemetry.metrics import Metrics
 
 
 class RpcServer:
@@ -24,12 +26,14 @@ class RpcServer:
         services: Mapping[str, grpc.GenericRpcHandler],
         drain: Drain,
         health_of: health.Health,
+        metrics: Metrics,
     ) -> None:
         self._address = f"{config.host}:{config.port}"
         self._grace_s = config.shutdown_grace_s
         self._drain = drain
         self._server = grpc.aio.server(
-            options=server_options(config), interceptors=[DrainInterceptor(drain, services)]
+            options=server_options(config),
+            interceptors=[CallInterceptor(drain, Calls(metrics, config.max_calls), services)],
         )
         health_pb2_grpc.add_HealthServicer_to_server(health_of.servicer, self._server)
         names = (*services, health.SERVICE)

@@ -1,5 +1,7 @@
 """Error statuses: the one map from our errors to google.rpc."""
 
+from contextvars import ContextVar
+
 import grpc
 from google.protobuf import any_pb2, duration_pb2
 from google.rpc import code_pb2, error_details_pb2, status_pb2
@@ -19,9 +21,13 @@ from vecserve_server.errors import (
     RegionNotFound,
     ServingError,
     ShuttingDown,
+    TooManyCalls,
 )
 
 DOMAIN = "vecserve"
+
+aborted_with: ContextVar[ServingError | None] = ContextVar("aborted_with", default=None)
+"""What the present task's RPC was aborted with: grpc's AbortError does not say."""
 
 CODES: dict[type[ServingError], int] = {
     InvalidItem: code_pb2.INVALID_ARGUMENT,
@@ -33,6 +39,7 @@ CODES: dict[type[ServingError], int] = {
     LoadFailed: code_pb2.FAILED_PRECONDITION,
     FeatureOff: code_pb2.UNAVAILABLE,
     QueueFull: code_pb2.RESOURCE_EXHAUSTED,
+    TooManyCalls: code_pb2.RESOURCE_EXHAUSTED,
     DeadlineMissed: code_pb2.DEADLINE_EXCEEDED,
     ShuttingDown: code_pb2.UNAVAILABLE,
     ComputeFailed: code_pb2.INTERNAL,
@@ -42,7 +49,7 @@ CODES: dict[type[ServingError], int] = {
 def to_status(error: ServingError) -> status_pb2.Status:
     """Return the google.rpc.Status of an error, with ErrorInfo and, where due, RetryInfo."""
     details = [error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN)]
-    if isinstance(error, QueueFull):
+    if isinstance(error, QueueFull | TooManyCalls):
         delay = duration_pb2.Duration()
         delay.FromMicroseconds(int(error.retry_after_s * 1e6))
         details.append(error_details_pb2.RetryInfo(retry_delay=delay))
@@ -56,6 +63,7 @@ def to_status(error: ServingError) -> status_pb2.Status:
 
 async def abort(context: grpc.aio.ServicerContext, error: ServingError) -> None:
     """End the RPC with the error's status. Never returns: raises grpc's AbortError."""
+    aborted_with.set(error)
     status = rpc_status.to_status(to_status(error))
     await context.abort(status.code, status.details, status.trailing_metadata)
 

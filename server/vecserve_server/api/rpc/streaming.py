@@ -7,7 +7,7 @@ from typing import TypeVar
 import grpc
 from google.protobuf.message import Message
 
-from vecserve_server.api.rpc.handlers import parse
+from vecserve_server.api.rpc.parsing import parse
 from vecserve_server.errors import ServingError, ShuttingDown
 from vecserve_server.reasons import Reason
 
@@ -28,7 +28,7 @@ async def read_stream(
     async def read() -> ServingError | None:
         while (data := await context.read()) is not grpc.aio.EOF:
             try:
-                message = parse(message_type, data)
+                message = await parse(message_type, data, context)
             except ServingError as error:
                 return error
             await accept(message)
