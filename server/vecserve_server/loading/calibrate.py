@@ -65,6 +65,7 @@ def calibrate_card(
     has_lengths: bool,
     max_rows: int,
     max_positions: int,
+    step: int,
 ) -> CostModel:
     """Do what `calibrate` does for a card, and make ready for every size of a batch.
 
@@ -73,7 +74,7 @@ def calibrate_card(
     samples = []
     sizes = [(rows, 1) for rows in cuda.batch_sizes(max_rows)]
     for rows, positions in _CARD_SHAPES_OF_LENGTHS if has_lengths else sizes:
-        row = row_of(min(positions, max_positions))
+        row = row_of(step * min(positions, max_positions))
         jobs = [row] * min(rows, max_rows)
         # The first run of a shape plans, and takes memory.
         _measure(engine, jobs, all_cores=False, times=1)
