@@ -22,7 +22,7 @@ test-long: export .venv/.dev ## Run the tests that take minutes or large downloa
 	.venv/bin/pytest -m long
 
 unit: .venv/.dev ## Run the tests that need no models and no server
-	.venv/bin/pytest tests/unit tests/test_boundaries.py tests/client/test_import.py tests/export/test_catalog.py \
+	.venv/bin/pytest tests/unit tests/test_boundaries.py tests/client/test_import.py tests/client/test_evaluation.py tests/export/test_catalog.py \
 		--ignore tests/unit/loading/test_parity.py
 
 check: .venv/.dev ## Format, lint, types, protos, stub drift: what must hold before a commit

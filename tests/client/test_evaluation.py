@@ -154,6 +154,11 @@ def test_intervals_and_paired_differences_are_scipys() -> None:
             "(more pairs would tell more), and it takes 96 bytes a vector instead of 1,536",
         ),
         (
+            [outcome("a", 0.8, None), outcome("b", 0.8, (0.0, -0.0001, 0.0001), bytes=384)],
+            "b",
+            "a (0.800), which it is 0.000 (0.000 to 0.000) behind, and it takes 384 bytes",
+        ),
+        (
             [outcome("a", 0.8, None), outcome("b", 0.79, (0.01, -0.01, 0.03), items_s=900.0)],
             "b",
             "it takes 1,536 bytes a vector and embeds 900 items/s instead of 200.",

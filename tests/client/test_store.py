@@ -376,6 +376,7 @@ def test_windows_of_a_video(tmp_path: Path, collection: str) -> None:
     assert starts[2] > starts[1] + 1
     page = (tmp_path / "found.html").read_text()
     assert page.count('<video controls preload="metadata"') == 3
+    assert page.count("data:video/mp4;base64,") == 1
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
         pytest.skip("NOT LOOKED AT IN A BROWSER: there is no chromium here")

@@ -54,6 +54,8 @@ def vecserve(
     vecserve embed -m resnet-50 photos/ -o photos.npy        every photo in a folder
     vecserve index -m resnet-50 photos/ --into vectors.db -c photos      into a database
     vecserve search photo.jpg --into vectors.db -c photos                what is alike
+    vecserve similarity "A cat" "A dog" -m all-MiniLM-L6-v2              how alike
+    vecserve compare -m all-MiniLM-L6-v2,e5-small-v2 --pairs sts.csv     which is right for you
     """
 
 

@@ -37,7 +37,7 @@ _PIPE_WIDTH = 250
 
 def compare(
     models: Annotated[
-        str, typer.Option("--models", "-m", metavar="A,B", help="One model or more, as `models`.")
+        str, typer.Option("--models", "-m", metavar="A,B", help="Models, as `models` lists them.")
     ],
     pairs: Annotated[
         Path | None,

@@ -48,6 +48,7 @@ audio { display: block; width: 100%; }
 
 _SCRIPT = """
 for (const player of document.querySelectorAll("[data-start]")) {
+  if (player.dataset.same) player.src = document.getElementById(player.dataset.same).src;
   const seek = () => { player.currentTime = player.dataset.start; };
   if (player.readyState > 0) seek(); else player.addEventListener("loadedmetadata", seek);
 }
@@ -56,7 +57,10 @@ for (const player of document.querySelectorAll("[data-start]")) {
 
 def write_page(file: Path, query: str, embedding: Embedding, hits: Sequence[Hit]) -> None:
     """Write the page; a file that is gone or cannot be read is named, without a picture."""
-    results = "\n".join(_result(rank, hit) for rank, hit in enumerate(hits, 1))
+    first: dict[str, int] = {}
+    for rank, hit in enumerate(hits, 1):
+        first.setdefault(hit.path, rank)
+    results = "\n".join(_result(rank, hit, first[hit.path]) for rank, hit in enumerate(hits, 1))
     title = html.escape(query)
     page = f"""<!doctype html>
 <html lang="en">
@@ -75,21 +79,22 @@ def write_page(file: Path, query: str, embedding: Embedding, hits: Sequence[Hit]
     file.write_text(page, encoding="utf-8")
 
 
-def _result(rank: int, hit: Hit) -> str:
+def _result(rank: int, hit: Hit, first: int) -> str:
+    """Return the result of a rank; the first one of its file has that rank."""
     span = "" if hit.start_s is None else f", from {hit.start_s:g} to {hit.end_s:g} s"
     return (
-        f"<li>{_media(hit)}<div><p>{rank}. score {hit.score:.3f}{span}</p>"
+        f"<li>{_media(rank, hit, first)}<div><p>{rank}. score {hit.score:.3f}{span}</p>"
         f'{_text(hit)}<p class="where">{html.escape(hit.path)}</p></div></li>'
     )
 
 
-def _media(hit: Hit) -> str:
+def _media(rank: int, hit: Hit, first: int) -> str:
     path = Path(hit.path)
     try:
         if hit.modality == "image":
             return f'<img alt="{html.escape(path.name)}" src="{thumbnail(path)}">'
         if hit.modality in ("audio", "video"):
-            return _player(path, hit)
+            return _player(path, hit, rank, first)
     except OSError as error:  # Pillow's errors of files are OSErrors
         return f"<div>{html.escape(error.strerror or 'not a picture')}</div>"
     return ""
@@ -108,16 +113,19 @@ def thumbnail(path: Path) -> str:
     return _data("image/jpeg", jpeg.getvalue())
 
 
-def _player(path: Path, hit: Hit) -> str:
+def _player(path: Path, hit: Hit, rank: int, first: int) -> str:
+    """Return a player; a file of several results is in the page once, with the first of them."""
     start = hit.start_s or 0.0
     if path.stat().st_size > MAX_PLAYED_BYTES:
         link = f"{path.as_uri()}#t={start:g}"
         return f'<div><a href="{html.escape(link)}">{html.escape(path.name)}</a></div>'
-    kind = _PLAYED_TYPES.get(path.suffix.lower(), f"{hit.modality}/mpeg")
-    source = _data(kind, path.read_bytes())
+    if rank == first:
+        kind = _PLAYED_TYPES.get(path.suffix.lower(), f"{hit.modality}/mpeg")
+        source = f'src="{_data(kind, path.read_bytes())}" id="result-{rank}"'
+    else:
+        source = f'data-same="result-{first}"'
     tag = hit.modality
-    attributes = f'controls preload="metadata" data-start="{start:g}" src="{source}"'
-    return f"<{tag} {attributes}></{tag}>"
+    return f'<{tag} controls preload="metadata" data-start="{start:g}" {source}></{tag}>'
 
 
 def _text(hit: Hit) -> str:

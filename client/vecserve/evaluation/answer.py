@@ -6,6 +6,8 @@ from vecserve.evaluation.intervals import Outcome
 from vecserve.evaluation.task import Task
 
 _LISTED = 3
+_SHOWN = 0.0005
+"""Less is 0.000 in print."""
 
 
 def choose(outcomes: Sequence[Outcome]) -> Outcome | None:
@@ -34,10 +36,11 @@ def answer(task: Task, outcomes: Sequence[Outcome]) -> str:
         )
     if chosen.behind is not None:
         [best] = [own for own in others if own.behind is None]
+        unsure = f" (more {task.cases} would tell more)" * (chosen.behind.high >= _SHOWN)
         return (
             f"Take {chosen.candidate}: by {metric} {data} do not tell it from the best, "
-            f"{best.candidate} ({best.metrics[0].value:.3f}), which it is {chosen.behind} behind "
-            f"(more {task.cases} would tell more), and it takes {_costs(chosen, best)}."
+            f"{best.candidate} ({best.metrics[0].value:.3f}), which it is {chosen.behind} behind"
+            f"{unsure}, and it takes {_costs(chosen, best)}."
         )
     runner_up, behind = min(
         ((own, own.behind) for own in others if own.behind), key=lambda pair: pair[1].value

@@ -22,7 +22,8 @@ def draw(file: Path, task: Task, source: str, outcomes: Sequence[Outcome]) -> No
     models = [own.candidate.model for own in whole]
     count = 2 if len(models) > 1 else 1
     figure = Figure(figsize=(1.5 + 4.75 * count, 4.6), layout="constrained")
-    figure.suptitle(f"{task.count:,} {task.cases} of {source}; bars: 95 % intervals of each")
+    name = Path(source).name or source
+    figure.suptitle(f"{task.count:,} {task.cases} of {name}; bars: 95 % intervals of each")
     panels = figure.subplots(1, count, sharey=True, squeeze=False)[0]
     by_size = panels[0]
     _draw(by_size, outcomes, models, lambda own: own.bytes)
