@@ -122,7 +122,7 @@ LAYERS = {
     ],
     "vecserve_server.modalities": [
         "__init__ audio_tags audio_tolerance content image_formats png_chunks resample rows "
-        "tiff_header",
+        "text_cut tiff_header",
         "audio_flac audio_mpeg audio_ogg audio_riff signatures",
         "audio_parts base encoding finish video_container",
         "audio_decode video_decode",

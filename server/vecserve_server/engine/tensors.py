@@ -73,7 +73,15 @@ def specs_of(nodes: Iterable[Node]) -> tuple[TensorSpec, ...]:
     specs = []
     for node in nodes:
         if node.type not in _BY_ORT_NAME:
-            raise UnknownType(f"{node.name!r} is a {node.type}, which requests cannot carry")
+            # What skl2onnx puts after a classifier unless it is told not to.
+            remedy = (
+                ": convert the scikit-learn model anew with options={'zipmap': False}"
+                if node.type.startswith("seq(map(")
+                else ""
+            )
+            raise UnknownType(
+                f"{node.name!r} is a {node.type}, which requests cannot carry{remedy}"
+            )
         specs.append(TensorSpec(node.name, _BY_ORT_NAME[node.type], tuple(node.shape)))
     return tuple(specs)
 

@@ -13,6 +13,7 @@ from vecserve_server.errors import InvalidItem
 from vecserve_server.modalities.base import Fields, Modality
 from vecserve_server.modalities.content import Content, Limits
 from vecserve_server.modalities.rows import Prepared, Row
+from vecserve_server.modalities.text_cut import safe_cut
 from vecserve_server.reasons import Reason
 from vecserve_server.repository.manifest import TextInput
 
@@ -20,6 +21,9 @@ _log = logging.getLogger(__name__)
 
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _QUICK_CHARACTERS = 1000
+# A token of English has four or five, so that most long texts are cut at the first attempt.
+_CHARACTERS_PER_TOKEN = 8
+_ATTEMPT_GROWTH = 4
 # Of a request's own prompt: it is tokenized anew for each of its items.
 _MAX_PROMPT_CHARACTERS = 4096
 # Of two lengths, so that padding and its mask are compared too.
@@ -65,6 +69,7 @@ class TextModality(Modality[TextInput, Text]):
         try:
             self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
             self._special_tokens = self._tokenizer.num_special_tokens_to_add(is_pair=False)
+            self._cut = safe_cut(self._tokenizer)
             self._tokenizer.no_padding()
             # Set once and never changed: the tokenizer is shared by threads.
             self._tokenizer.enable_truncation(spec.max_tokens)
@@ -171,19 +176,33 @@ class TextModality(Modality[TextInput, Text]):
                 Reason.TEXT_TOO_LARGE,
                 f"text has {size} bytes, the server takes {self._max_bytes}: split or shorten it",
             )
-        # A batch of one, because encode() holds the GIL and encode_batch_fast()
-        # does not: 100,000 words stall all other threads for 250 ms or for 2.
-        # "Fast" leaves out character offsets, which nobody reads.
-        [encoding] = self._tokenizer.encode_batch_fast([content.text])
+        encoding, whole = self._encode(content.text)
         truncated = bool(encoding.overflowing)
         if truncated and refuse_truncation:
             raise InvalidItem(
                 Reason.TEXT_TOO_LONG,
-                f"text has {self._full_length(encoding)} tokens, the model takes "
-                f"{self._max_tokens}; shorten it or ask for TRUNCATION_END",
+                f"text has {'' if whole else 'more than '}{self._full_length(encoding)} tokens, "
+                f"the model takes {self._max_tokens}; shorten it or ask for TRUNCATION_END",
             )
         row = _row(encoding.ids, encoding.attention_mask)
         return Prepared((row,), token_count=row.positions, truncated=truncated)
+
+    def _encode(self, text: str) -> tuple[tokenizers.Encoding, bool]:
+        """Tokenize enough of a text to fill the model; also return whether that is all of it."""
+        at = self._max_tokens * _CHARACTERS_PER_TOKEN
+        while self._cut and (found := self._cut.search(text, at)):
+            encoding = self._encode_whole(text[: found.start()])
+            if encoding.overflowing:
+                return encoding, False
+            at = found.start() * _ATTEMPT_GROWTH
+        return self._encode_whole(text), True
+
+    def _encode_whole(self, text: str) -> tokenizers.Encoding:
+        # A batch of one, because encode() holds the GIL and encode_batch_fast()
+        # does not: 100,000 words stall all other threads for 250 ms or for 2.
+        # "Fast" leaves out character offsets, which nobody reads.
+        [encoding] = self._tokenizer.encode_batch_fast([text])
+        return encoding
 
     def _full_length(self, encoding: tokenizers.Encoding) -> int:
         """Count the tokens of a text that was cut; every cut piece has its own specials."""

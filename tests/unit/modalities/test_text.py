@@ -86,7 +86,7 @@ def test_the_end_of_a_long_text_is_left_out_but_not_the_last_special_token(
     assert (prepared.token_count, prepared.truncated) == (MAX_TOKENS, True)
 
 
-@pytest.mark.parametrize("words", [5, 8, 9, 100])
+@pytest.mark.parametrize("words", [5, 8, 9, 12])
 def test_a_refused_text_is_told_its_length(pipeline: TextModality, words: int) -> None:
     with pytest.raises(InvalidItem) as raised:
         pipeline.prepare(Text("one " * words), refuse_truncation=True)
@@ -108,7 +108,7 @@ def test_a_hundred_thousand_words(bundle: Path) -> None:
     pipeline = TextModality(spec, bundle, Limits())
     text = Text("one two " * 50_000)
     assert pipeline.prepare(text, refuse_truncation=False).truncated
-    with pytest.raises(InvalidItem, match="100002 tokens"):
+    with pytest.raises(InvalidItem, match="text has more than"):
         pipeline.prepare(text, refuse_truncation=True)
 
 
