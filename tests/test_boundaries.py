@@ -85,13 +85,13 @@ LAYERS = {
         "service",
     ],
     "vecserve_server.api.rpc": [
-        "__init__ caller health options reflection status",
-        "drain handlers",
-        "answering interceptors streaming",
+        "__init__ caller options status",
+        "drain handlers health",
+        "answering interceptors reflection streaming",
         "server",
     ],
     "vecserve_server.engine": [
-        "__init__ tensors",
+        "__init__ tensors watchdog",
         "bfloat16 padding",
         "providers",
         "session",
@@ -125,8 +125,8 @@ LAYERS = {
     "vecserve_server.scheduling": [
         "__init__ anticipation cost_model deadline",
         "options",
-        "queue",
-        "batch_filling fairness",
+        "queue time_limit",
+        "batch_filling fairness running_batch",
         "scheduler",
         "runner",
     ],

@@ -85,13 +85,18 @@ class Session:
         return nodes_by_provider(self._one_core)
 
     def run(
-        self, feeds: Mapping[str, Array], outputs: Sequence[str], *, all_cores: bool = False
+        self,
+        feeds: Mapping[str, Array],
+        outputs: Sequence[str],
+        *,
+        all_cores: bool = False,
+        options: ort.RunOptions | None = None,
     ) -> list[Array]:
         """Run one batch; arrays have the batch axis first. Raises what ONNX Runtime raises."""
         session = self._all_cores if all_cores else self._one_core
         if self._has_bfloat16:
-            return run_with_bfloat16(session, feeds, outputs)
-        result: list[Array] = session.run(list(outputs), dict(feeds))
+            return run_with_bfloat16(session, feeds, outputs, options)
+        result: list[Array] = session.run(list(outputs), dict(feeds), options)
         return result
 
 

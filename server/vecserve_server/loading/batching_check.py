@@ -14,6 +14,7 @@ from vecserve_server.engine.engine import Array, Engine, Job
 from vecserve_server.engine.padding import GraphSpec
 from vecserve_server.engine.session import Session
 from vecserve_server.engine.tensors import BYTES, TensorSpec
+from vecserve_server.engine.watchdog import RunTerminated, Watchdog
 
 _log = logging.getLogger(__name__)
 
@@ -31,21 +32,29 @@ def check_batching(
     spec: GraphSpec,
     inputs: Sequence[TensorSpec],
     outputs: Sequence[TensorSpec],
+    watchdog: Watchdog,
 ) -> GraphSpec:
     """Return `spec` without what changes a row's outputs; log what that is, naming `model`.
 
     Padding must be seen to change nothing. Sharing batches is only given up if
-    it is seen to change something: a graph may take no blank rows.
+    it is seen to change something: a graph may take no blank rows. Raises RunTerminated
+    if a row does not end.
     """
     names = tuple(output.name for output in outputs)
-    if spec.pads and not _same_in_a_batch(session, spec, inputs, names, _UNEQUAL):
+
+    def same_in_a_batch(lengths: tuple[int, int]) -> bool | None:
+        return _same_in_a_batch(
+            Engine(model, session, spec, watchdog), spec, inputs, names, lengths
+        )
+
+    if spec.pads and not same_in_a_batch(_UNEQUAL):
         _log.warning(
             "%s: padding changes its outputs, or cannot be tried: only requests of equal shapes "
             "share batches",
             model,
         )
         spec = dataclasses.replace(spec, pads={}, padded_outputs=frozenset())
-    if spec.batches and _same_in_a_batch(session, spec, inputs, names, _EQUAL) is False:
+    if spec.batches and same_in_a_batch(_EQUAL) is False:
         _log.warning(
             "%s: its outputs depend on the other rows of a batch: every request runs alone", model
         )
@@ -77,25 +86,28 @@ def _blank(tensor: TensorSpec, spec: GraphSpec, length: int, fill: int) -> Array
 
 
 def _same_in_a_batch(
-    session: Session,
+    engine: Engine,
     spec: GraphSpec,
     inputs: Sequence[TensorSpec],
     outputs: tuple[str, ...],
     lengths: tuple[int, int],
 ) -> bool | None:
     """Whether two different rows give the same together as alone; None if a row does not run."""
-    engine = Engine(session, spec)
     rows = [
         blank_row(inputs, spec, length, fill=fill, outputs=outputs)
         for fill, length in enumerate(lengths)
     ]
     try:
         alone = [engine.run_together([row])[0] for row in rows]
+    except RunTerminated:
+        raise
     except Exception as error:
         _log.info("it takes no blank rows, so nothing is known of its batches: %s", error)
         return None
     try:
         together = engine.run_together(rows)
+    except RunTerminated:
+        raise
     except Exception as error:
         _log.info("two rows do not run together: %s", error)
         return False

@@ -59,13 +59,13 @@ def load_onnx_file(file: OnnxFile, resources: LoadResources) -> LoadedOnnxFile:
         config=file.config,
         default="cpu" if best == "openvino" else best,
     )
-    planner = partial(_plan, file, resources.queue_delay_s)
+    planner = partial(_plan, file, resources)
     return LoadedOnnxFile(file, load_graph(graph, planner, resources))
 
 
 def _plan(
     file: OnnxFile,
-    queue_delay_s: float,
+    resources: LoadResources,
     session: Session,
     inputs: tuple[TensorSpec, ...],
     outputs: tuple[TensorSpec, ...],
@@ -86,11 +86,12 @@ def _plan(
         by_axes if batches else GraphSpec({}, frozenset(), batches=False),
         inputs,
         outputs,
+        resources.watchdog,
     )
     max_batch_size = (config.max_batch_size or DEFAULT_MAX_BATCH_SIZE) if batches else 0
     length_input = length_input_of(inputs, config.mask_input) if batches else None
     rows = max(max_batch_size, 1)
-    delay_s = queue_delay_s
+    delay_s = resources.queue_delay_s
     if config.queue_delay_us is not None:
         delay_s = config.queue_delay_us / 1e6
     names = tuple(output.name for output in outputs)

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Container, Coroutine
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,6 +13,7 @@ from typing import TypeVar
 from vecserve_server.engine.session import GraphError
 from vecserve_server.errors import InvalidItem, LoadFailed, ModelNotFound
 from vecserve_server.loading.bundle import LoadedBundle, load_bundle
+from vecserve_server.loading.graph import LoadTimedOut
 from vecserve_server.loading.onnx_file import LoadedOnnxFile, load_onnx_file
 from vecserve_server.loading.resources import LoadResources
 from vecserve_server.models.registry import ModelRegistry, ModelVersion, State
@@ -49,7 +50,7 @@ class Listing:
 class ModelManager:
     """Fills `registry` from a repository.
 
-    `threads` read and load. `changed` is awaited whenever a model became ready
+    `threads` read and load. `changed` is called whenever a model became ready
     or stopped being so. Lives on one event loop.
     """
 
@@ -58,8 +59,9 @@ class ModelManager:
     registry: ModelRegistry
     metrics: Metrics
     threads: Executor
-    changed: Callable[[], Awaitable[None]]
+    changed: Callable[[], None]
     _one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _loading: "tuple[str, asyncio.Future[None]] | None" = None
     _draining: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def read(self) -> int:
@@ -75,15 +77,18 @@ class ModelManager:
         return len(self.registry.all())
 
     async def load_all(self) -> None:
-        """Load what `read` found. Raises what loading one raises."""
-
+        """Load what `read` found; one that hangs is left out. Raises what loading one raises."""
         async with self._one_at_a_time:
             # One after the other: each is measured, and needs the cores for itself.
             for version in self.registry.all():
                 began = time.perf_counter()
-                self._serve(version, await self._load(version.found))
-                _log_ready(version, time.perf_counter() - began)
-                await self.changed()
+                try:
+                    self._serve(version, await self._load(version.found))
+                    _log_ready(version, time.perf_counter() - began)
+                except LoadTimedOut as error:
+                    version.state, version.reason = State.UNAVAILABLE, str(error)
+                    _log.error("not served: %s: %s", version.found.name, error)
+                self.changed()
 
     @property
     def ready(self) -> bool:
@@ -132,7 +137,7 @@ class ModelManager:
                 _log.info("loaded again: %s version %s", name, version.found.version)
             for version in before.values():
                 self._retire(version, "is no longer in the repository")
-            await self.changed()
+            self.changed()
 
     async def unload(self, name: str) -> None:
         """Let a model accept nothing more, and wait until all it accepted is answered.
@@ -149,7 +154,7 @@ class ModelManager:
                 for version in versions
                 if (drain := self._retire(version, "is unloaded; load it again"))
             ]
-            await self.changed()
+            self.changed()
             # A caller that leaves must not leave the model half unloaded.
             await asyncio.gather(*(asyncio.shield(drain) for drain in drains))
 
@@ -183,9 +188,24 @@ class ModelManager:
         return all_found
 
     async def _load(self, found: Found) -> LoadedBundle | LoadedOnnxFile:
+        """Load what was found; return early if it does not end. Raises what loading raises."""
+        given_up = asyncio.get_running_loop().create_future()
+        self._loading = found.name, given_up
+        loading = asyncio.ensure_future(self._in_thread(partial(self._load_found, found)))
+        await asyncio.wait({loading, given_up}, return_when=asyncio.FIRST_COMPLETED)
+        if loading.done():
+            return loading.result()
+        raise LoadTimedOut(f"{found.folder}: the graph does not end on the inputs it is tried on")
+
+    def _load_found(self, found: Found) -> LoadedBundle | LoadedOnnxFile:
         if isinstance(found, OnnxFile):
-            return await self._in_thread(lambda: load_onnx_file(found, self.resources))
-        return await self._in_thread(lambda: load_bundle(found, self.resources))
+            return load_onnx_file(found, self.resources)
+        return load_bundle(found, self.resources)
+
+    def give_up_loading(self, stuck: Container[str]) -> None:
+        """Let the load that goes on fail if it is of one of these models: it does not end."""
+        if self._loading and self._loading[0] in stuck and not self._loading[1].done():
+            self._loading[1].set_result(None)
 
     def _serve(self, version: ModelVersion, loaded: LoadedBundle | LoadedOnnxFile) -> None:
         version.service = loaded.serve(self.resources)
