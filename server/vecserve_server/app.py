@@ -1,5 +1,6 @@
 """Application wiring: starts the server, loads the models, stops without losing an item."""
 
+import asyncio
 import gc
 import logging
 import time
@@ -17,6 +18,7 @@ from vecserve_server.api.rpc.health import Health
 from vecserve_server.api.rpc.server import RpcServer
 from vecserve_server.config import ServerConfig
 from vecserve_server.engine.providers import cuda
+from vecserve_server.engine.watchdog import Watchdog
 from vecserve_server.errors import StartError
 from vecserve_server.loading.providers import EVERY_MODEL, Providers
 from vecserve_server.loading.resources import LoadResources
@@ -24,6 +26,7 @@ from vecserve_server.modalities.content import Limits
 from vecserve_server.models.manager import ModelManager
 from vecserve_server.models.registry import ModelRegistry
 from vecserve_server.scheduling.runner import Runner
+from vecserve_server.scheduling.time_limit import TimeLimit
 from vecserve_server.telemetry.metrics import Metrics
 
 _log = logging.getLogger(__name__)
@@ -38,8 +41,16 @@ class App:
     def __init__(self, config: ServerConfig) -> None:
         self._config = config
         self._metrics = Metrics()
-        self._runner = Runner(config.compute_cores, self._metrics.batch_ran)
-        self._card_runner = Runner(cuda.BATCHES_IN_FLIGHT, self._metrics.batch_ran)
+        time_limit = TimeLimit(config.max_batch_s)
+        loop = asyncio.get_running_loop()
+        self._watchdog = Watchdog(
+            time_limit.unmeasured_s,
+            config.compute_cores,
+            lambda: loop.call_soon_threadsafe(self._stuck_changed),
+        )
+        self._metrics.watch_oldest_batch(self._watchdog.oldest_s)
+        self._runner = Runner(config.compute_cores, self._metrics.batch_ran, time_limit)
+        self._card_runner = Runner(cuda.BATCHES_IN_FLIGHT, self._metrics.batch_ran, time_limit)
         self._prepare_threads = ThreadPoolExecutor(
             config.prepare_workers, thread_name_prefix="prepare"
         )
@@ -58,6 +69,7 @@ class App:
             LoadResources(
                 runner=self._runner,
                 card_runner=self._card_runner,
+                watchdog=self._watchdog,
                 prepare_threads=self._prepare_threads,
                 prepare_workers=config.prepare_workers,
                 cores=config.compute_cores,
@@ -76,7 +88,6 @@ class App:
         drain = Drain()
         regions = Regions(queue_bytes)
         self._health = Health()
-        self._stopping = False
         self._rpc = RpcServer(
             config,
             {
@@ -111,7 +122,7 @@ class App:
                 f"--provider names {', '.join(unknown)}, but the models in "
                 f"{self._config.repository} are {', '.join(sorted(models))}"
             )
-        await self._report_health()
+        self._report_health()
         port = self._rpc.bind()
         metrics_address = f"{self._config.host}:{self._config.metrics_port}"
         try:
@@ -137,7 +148,7 @@ class App:
         # collection took a tenth of the event loop's time.
         gc.freeze()
         gc.set_threshold(_GC_THRESHOLD)
-        await self._report_health()
+        self._report_health()
         readiness = self._manager.readiness()
         count = sum(readiness.values())
         _log.info("serving %d models, ready in %.1f s", count, time.perf_counter() - started)
@@ -152,9 +163,10 @@ class App:
     async def stop(self) -> None:
         """Accept nothing more, answer what was accepted, and let go of everything."""
         _log.info("stopping: answering what was accepted")
-        self._stopping = True
-        await self._report_health()
+        self._health.close()
         await self._rpc.stop()
+        # What still runs, runs for nobody.
+        self._watchdog.close()
         self._metrics_server.shutdown()
         self._metrics_server.server_close()
         self._metrics_thread.join()
@@ -164,8 +176,14 @@ class App:
         self._card_runner.close()
         _log.info("stopped")
 
-    async def _report_health(self) -> None:
-        whole = self._manager.ready
+    def _stuck_changed(self) -> None:
+        self._manager.give_up_loading(self._watchdog.stuck_models(loading=True))
+        self._report_health()
+
+    def _report_health(self) -> None:
+        whole = self._manager.ready and not self._watchdog.is_blocked()
+        stuck = self._watchdog.stuck_models()
         ready = {"": whole, embedding.SERVICE: whole, inference.SERVICE: whole}
-        ready |= self._manager.readiness()
-        await self._health.set({name: one and not self._stopping for name, one in ready.items()})
+        for name, is_ready in self._manager.readiness().items():
+            ready[name] = is_ready and name not in stuck
+        self._health.set(ready)

@@ -90,6 +90,13 @@ class ServerConfig(BaseSettings):
         ge=1,
         description="threads that decode, resize and tokenize",
     )
+    max_batch_s: float | None = Field(
+        default=None,
+        gt=0,
+        description="how long a batch may run before it is ended, in seconds, at load too; of "
+        "several items in it, each is then run alone. Default: 20 times what the measurement at "
+        "load predicts for the batch, at least 10 and at most 300; 60 at load",
+    )
     max_queue_mb: int = Field(
         default=256, ge=1, description="memory that a model's waiting items may take, in MiB"
     )

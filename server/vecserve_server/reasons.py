@@ -290,6 +290,11 @@ class Reason(StrEnum):
     """The server is stopping. Call another."""
     COMPUTE_FAILED = auto()
     """The model failed on this input, run alone. Report it: the input passed every check."""
+    BATCH_TIMED_OUT = auto()
+    """The model was stopped on this input: alone, it ran longer than a batch may.
+
+    Send less at once; or have the server started with a larger --max-batch-s.
+    """
     NOT_FINITE = auto()
     """The model gave numbers that are not finite. Report it."""
     UNFORESEEN = auto()

@@ -1,8 +1,11 @@
 """One run of the server: flags, start, signals, stop."""
 
 import asyncio
+import logging
+import os
 import signal
 import sys
+import threading
 from argparse import ArgumentParser
 from importlib.metadata import version
 
@@ -17,6 +20,13 @@ from vecserve_server.errors import StartError
 from vecserve_server.malloc import return_large_blocks
 from vecserve_server.repository.errors import BundleError
 from vecserve_server.telemetry.logs import configure_logs
+
+_log = logging.getLogger(__name__)
+
+# Exit code of a server that had to leave something undone at its end.
+EXIT_UNFINISHED = 3
+# Threads that end by themselves have so long after the grace, in seconds.
+_LAST_S = 3.0
 
 
 def run() -> None:
@@ -68,4 +78,23 @@ async def serve(config: ServerConfig) -> None:
     finally:
         loading.cancel()
         stopping.cancel()
+        _end_at_latest(config.shutdown_grace_s)
         await app.stop()
+
+
+def _end_at_latest(grace_s: float) -> None:
+    """End the process soon after the grace, whatever hangs: a thread cannot be stopped."""
+
+    def end() -> None:
+        names = sorted(thread.name for thread in threading.enumerate() if not thread.daemon)
+        _log.critical(
+            "ended %.0f s after the grace with work unfinished, in threads %s; exit code %d",
+            _LAST_S,
+            ", ".join(names),
+            EXIT_UNFINISHED,
+        )
+        os._exit(EXIT_UNFINISHED)
+
+    timer = threading.Timer(grace_s + _LAST_S, end)
+    timer.daemon = True
+    timer.start()

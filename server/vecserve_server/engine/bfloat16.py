@@ -19,7 +19,10 @@ _ONNX_BFLOAT16 = 16
 
 
 def run_with_bfloat16(
-    session: ort.InferenceSession, feeds: Mapping[str, Array], outputs: Sequence[str]
+    session: ort.InferenceSession,
+    feeds: Mapping[str, Array],
+    outputs: Sequence[str],
+    options: ort.RunOptions | None = None,
 ) -> list[Array]:
     """Do what `session.run` does. Raises what ONNX Runtime raises."""
     types = {node.name: node.type for node in session.get_inputs()}
@@ -33,7 +36,9 @@ def run_with_bfloat16(
         )
         for name, feed in feeds.items()
     }
-    return [_to_numpy(value) for value in session.run_with_ort_values(list(outputs), values)]
+    return [
+        _to_numpy(value) for value in session.run_with_ort_values(list(outputs), values, options)
+    ]
 
 
 def _to_numpy(value: ort.OrtValue) -> Array:

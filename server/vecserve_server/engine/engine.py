@@ -1,8 +1,9 @@
 """Batch execution: jobs to a batch and back, and the rule that a bad job fails alone."""
 
 import threading
+import time
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,8 +11,14 @@ import numpy.typing as npt
 
 from vecserve_server.engine.padding import GraphSpec
 from vecserve_server.engine.session import Session
+from vecserve_server.engine.watchdog import RunLimit, RunTerminated, Watchdog
 
 Array = npt.NDArray[np.generic]
+
+# How often one who waits for an instance looks whether it is still worth it, in seconds, and
+# for how many times the bound of a batch it waits.
+_LOOK_S = 0.25
+_PATIENCE = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +41,20 @@ JobOutputs = dict[str, Array]
 class Engine:
     """Runs batches of jobs on one graph. Thread-safe."""
 
-    def __init__(self, session: Session, spec: GraphSpec, instances: int | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        session: Session,
+        spec: GraphSpec,
+        watchdog: Watchdog,
+        instances: int | None = None,
+    ) -> None:
         """Bound how many batches run at a time by `instances`, if there is a bound."""
+        self._name = name
         self._session = session
         self._spec = spec
-        self._instance = threading.Semaphore(instances) if instances else nullcontext()
+        self._watchdog = watchdog
+        self._instances = threading.Semaphore(instances) if instances else None
         self._fills = spec.batches and not spec.pads
 
     def key(self, job: Job) -> Hashable:
@@ -54,28 +70,39 @@ class Engine:
             for name, feed in sorted(job.feeds.items())
         )
 
-    def run(self, jobs: Sequence[Job], *, all_cores: bool = False) -> list[JobOutputs | Exception]:
+    def run(
+        self, jobs: Sequence[Job], *, all_cores: bool = False, limit: RunLimit | None = None
+    ) -> list[JobOutputs | Exception]:
         """Run jobs as one batch and return, a job each, its outputs or what went wrong.
 
-        A `all_cores` run takes all cores. If the batch fails, every job is run alone,
-        so that only the one at fault gets the error.
+        A `all_cores` run takes all cores. If the batch fails, every job is run alone, so that
+        only the one at fault gets the error; not if `limit`, by default that of a trial, ended
+        it: that is RunTerminated for each.
         """
         try:
-            return list(self.run_together(jobs, all_cores))
+            return list(self.run_together(jobs, all_cores, limit))
+        except RunTerminated as error:
+            return [error] * len(jobs)
         except Exception as error:
             if len(jobs) == 1:
                 return [error]
-        return [self.run([job], all_cores=all_cores)[0] for job in jobs]
+        return [self.run([job], all_cores=all_cores, limit=limit)[0] for job in jobs]
 
-    def run_together(self, jobs: Sequence[Job], all_cores: bool = False) -> list[JobOutputs]:
-        """Run jobs as one batch. Raises what ONNX Runtime raises."""
+    def run_together(
+        self, jobs: Sequence[Job], all_cores: bool = False, limit: RunLimit | None = None
+    ) -> list[JobOutputs]:
+        """Run jobs as one batch. Raises RunTerminated, and what ONNX Runtime raises."""
+        limit = limit or RunLimit(self._name, self._watchdog.trial_s)
         names = sorted({name for job in jobs for name in job.outputs})
         total = sum(job.rows for job in jobs)
         rows = self._session.full_batch(total) if self._fills else total
-        with self._instance, self._joined(jobs, rows) as feeds:
-            results = dict(
-                zip(names, self._session.run(feeds, names, all_cores=all_cores), strict=True)
-            )
+        with (
+            self._instance(limit),
+            self._joined(jobs, rows) as feeds,
+            self._watchdog.watch(limit) as options,
+        ):
+            found = self._session.run(feeds, names, all_cores=all_cores, options=options)
+        results = dict(zip(names, found, strict=True))
         if len(jobs) == 1 and rows == total:
             return [{name: results[name] for name in jobs[0].outputs}]
         if any(len(values) != rows for values in results.values()):
@@ -104,6 +131,27 @@ class Engine:
             for name, each in feeds.items():
                 _join(each, pads.get(name), joined[name])
             yield joined
+
+    @contextmanager
+    def _instance(self, limit: RunLimit) -> Iterator[None]:
+        """Take one of the instances, as soon as one is free. Raises RunTerminated.
+
+        The others' runs are bounded as this one is: whoever waits much longer waits for one that
+        does not end.
+        """
+        if not self._instances:
+            yield
+            return
+        give_up_s = time.perf_counter() + _PATIENCE * limit.max_s
+        while not self._instances.acquire(timeout=_LOOK_S):
+            if limit.abandoned:
+                raise RunTerminated("nobody waits for it any more")
+            if time.perf_counter() > give_up_s:
+                raise limit.timed_out
+        try:
+            yield
+        finally:
+            self._instances.release()
 
     def _cut(self, name: str, values: Array, job: Job) -> Array:
         """Cut off the padding that other jobs' lengths added."""

@@ -144,15 +144,20 @@ class Session:
         return operators_of(self._one_core)
 
     def run(
-        self, feeds: Mapping[str, Array], outputs: Sequence[str], *, all_cores: bool = False
+        self,
+        feeds: Mapping[str, Array],
+        outputs: Sequence[str],
+        *,
+        all_cores: bool = False,
+        options: ort.RunOptions | None = None,
     ) -> list[Array]:
         """Run one batch; arrays have the batch axis first. Raises what ONNX Runtime raises."""
         session = self._all_cores if all_cores else self._one_core
         if self._by_rows:
             session = self._by_rows.get(len(next(iter(feeds.values()))), session)
         if self._has_bfloat16:
-            return run_with_bfloat16(session, feeds, outputs)
-        result: list[Array] = session.run(list(outputs), dict(feeds))
+            return run_with_bfloat16(session, feeds, outputs, options)
+        result: list[Array] = session.run(list(outputs), dict(feeds), options)
         return result
 
 

@@ -15,6 +15,7 @@ from vecserve_server.engine.engine import Array, Engine, Job
 from vecserve_server.engine.padding import GraphSpec
 from vecserve_server.engine.session import Session
 from vecserve_server.engine.tensors import BYTES, TensorSpec
+from vecserve_server.engine.watchdog import RunTerminated, Watchdog
 from vecserve_server.loading.trial_rows import Draw, TrialRows, alone
 
 _log = logging.getLogger(__name__)
@@ -39,11 +40,12 @@ def check_batching(
     inputs: Sequence[TensorSpec],
     outputs: Sequence[TensorSpec],
     share: bool | None,
+    watchdog: Watchdog,
 ) -> GraphSpec:
     """Return `spec` without what changes a row's outputs; log what that is, naming `model`.
 
     `share` is what its operator says of sharing batches, None for nothing. Padding must be
-    seen to change nothing whatever is said.
+    seen to change nothing whatever is said. Raises RunTerminated if a row does not end.
     """
     if not spec.batches or share is False:
         return _ALONE
@@ -53,7 +55,7 @@ def check_batching(
     if share and not spec.pads:
         return spec
     rows = TrialRows(spec, inputs, tuple(output.name for output in outputs))
-    engine = Engine(session, spec)
+    engine = Engine(model, session, spec, watchdog)
     draw = rows.find(engine)
     if share is None:
         if draw is None:
@@ -111,6 +113,8 @@ def _same_in_a_batch(engine: Engine, rows: list[Job]) -> bool | None:
         return None
     try:
         together = engine.run_together(rows)
+    except RunTerminated:
+        raise
     except Exception as error:
         _log.info("rows do not run together: %s", error)
         return False

@@ -9,6 +9,7 @@ from vecserve_server.engine.engine import Engine, Job
 from vecserve_server.engine.padding import GraphSpec
 from vecserve_server.engine.session import GraphError, Session
 from vecserve_server.engine.tensors import TensorSpec, UnknownType, specs_of
+from vecserve_server.engine.watchdog import RunTerminated, RunTimedOut
 from vecserve_server.loading.calibrate import calibrate, calibrate_card
 from vecserve_server.loading.parity import check_parity
 from vecserve_server.loading.providers import load_on_choice, log_nodes
@@ -25,6 +26,10 @@ _log = logging.getLogger(__name__)
 
 # What a batch of a graph that was not measured is expected to take, in seconds.
 _GUESS_S = 0.01
+
+
+class LoadTimedOut(GraphError):
+    """The graph did not end on the inputs that it is tried on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,14 +139,20 @@ def load_graph(file: GraphFile, planner: Planner, resources: LoadResources) -> L
 
     Raises BundleError, GraphError and what ONNX Runtime raises.
     """
-    session, engine, plan = load_on_choice(
-        file.name,
-        resources.providers.choice(file.model, file.config),
-        file.default,
-        lambda provider: _load_on(provider, file, planner, resources),
-    )
-    log_nodes(file.name, session)
-    cost = _measure(file, session, engine, plan, resources.cores)
+    try:
+        session, engine, plan = load_on_choice(
+            file.name,
+            resources.providers.choice(file.model, file.config),
+            file.default,
+            lambda provider: _load_on(provider, file, planner, resources),
+        )
+        log_nodes(file.name, session)
+        cost = _measure(file, session, engine, plan, resources.cores)
+    except RunTimedOut as error:
+        raise LoadTimedOut(
+            f"{file.path} was tried on a small input: {error}; if it is only slow, start the "
+            "server with a larger --max-batch-s"
+        ) from error
     return LoadedGraph(file.name, engine, plan, cost, session.is_on_card)
 
 
@@ -163,10 +174,10 @@ def _load_on(
     plan = planner(session, inputs, outputs)
     if plan.spec.batches and not plan.spec.pads:
         session.fix_batch_sizes(plan.limits.max_rows)
-    engine = Engine(session, plan.spec, plan.instances)
+    engine = Engine(file.name, session, plan.spec, resources.watchdog, plan.instances)
     if provider != "cpu" and plan.parity_jobs:
         on_cpu = Session(file.path, file.sha256, cores=1, cache=resources.cache)
-        reference = Engine(on_cpu, plan.spec)
+        reference = Engine(file.name, on_cpu, plan.spec, resources.watchdog)
         cosine = check_parity(engine, reference, plan.parity_jobs, file.model, provider)
         _log.info("%s: min cosine %.6f on %s to its vectors on cpu", file.name, cosine, provider)
     return session, engine, plan
@@ -187,6 +198,8 @@ def _measure(
             max_positions=plan.max_positions,
             step=plan.position_step,
         )
+    except RunTerminated:
+        raise
     except Exception as error:
         if plan.measured_always:
             raise GraphError(f"{file.path} does not compute a blank row: {error}") from error

@@ -65,13 +65,13 @@ def load_onnx_file(file: OnnxFile, resources: LoadResources) -> LoadedOnnxFile:
         config=file.config,
         default="cpu" if best == "openvino" else best,
     )
-    planner = partial(_plan, file, resources.queue_delay_s)
+    planner = partial(_plan, file, resources)
     return LoadedOnnxFile(file, load_graph(graph, planner, resources))
 
 
 def _plan(
     file: OnnxFile,
-    queue_delay_s: float,
+    resources: LoadResources,
     session: Session,
     inputs: tuple[TensorSpec, ...],
     outputs: tuple[TensorSpec, ...],
@@ -89,7 +89,13 @@ def _plan(
                 )
     batches = by_axes.batches and config.max_batch_size != 0
     spec = check_batching(
-        file.name, session, by_axes, inputs, outputs, config.share_batches if batches else False
+        file.name,
+        session,
+        by_axes,
+        inputs,
+        outputs,
+        config.share_batches if batches else False,
+        resources.watchdog,
     )
     max_batch_size = (config.max_batch_size or DEFAULT_MAX_BATCH_SIZE) if batches else 0
     length_input = length_input_of(inputs, config.mask_input) if batches else None
@@ -104,7 +110,7 @@ def _plan(
     positions = 1
     if length_input:
         positions = _SAMPLES_PER_ROW if signals else _TOKENS_PER_ROW
-    delay_s = queue_delay_s
+    delay_s = resources.queue_delay_s
     if config.queue_delay_us is not None:
         delay_s = config.queue_delay_us / 1e6
     names = tuple(output.name for output in outputs)

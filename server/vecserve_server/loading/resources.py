@@ -4,6 +4,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 
+from vecserve_server.engine.watchdog import Watchdog
 from vecserve_server.loading.providers import Providers
 from vecserve_server.modalities.content import Limits
 from vecserve_server.scheduling.runner import Runner
@@ -18,6 +19,7 @@ class LoadResources:
 
     runner: Runner
     card_runner: Runner
+    watchdog: Watchdog
     prepare_threads: Executor
     prepare_workers: int
     cores: int

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from vecserve_server.engine.engine import Array, Engine, Job, JobOutputs
 from vecserve_server.engine.padding import GraphSpec
 from vecserve_server.engine.tensors import BF16, BYTES, TensorSpec
+from vecserve_server.engine.watchdog import RunTerminated
 
 ROWS = 3
 # Lengths of free axes: graphs ask for one of their own (pixels of an image), or for a least one
@@ -125,6 +126,8 @@ def alone(engine: Engine, rows: Sequence[Job]) -> list[JobOutputs] | None:
     """Return the outputs of each row run by itself, None if one does not run."""
     try:
         return [engine.run_together([row])[0] for row in rows]
+    except RunTerminated:
+        raise
     # ONNX Runtime's exceptions have no common class of their own.
     except Exception:
         return None

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Container, Coroutine
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,6 +13,7 @@ from typing import TypeVar
 from vecserve_server.engine.session import GraphError
 from vecserve_server.errors import InvalidItem, LoadFailed, ModelNotFound
 from vecserve_server.loading.bundle import LoadedBundle, load_bundle
+from vecserve_server.loading.graph import LoadTimedOut
 from vecserve_server.loading.onnx_file import LoadedOnnxFile, load_onnx_file
 from vecserve_server.loading.resources import LoadResources
 from vecserve_server.models.registry import ModelRegistry, ModelVersion, State
@@ -50,7 +51,7 @@ class Listing:
 class ModelManager:
     """Fills `registry` from a repository; what cannot be served is left out, if not `strict`.
 
-    `threads` read and load. `changed` is awaited whenever a model became ready
+    `threads` read and load. `changed` is called whenever a model became ready
     or stopped being so. Lives on one event loop.
     """
 
@@ -59,9 +60,10 @@ class ModelManager:
     registry: ModelRegistry
     metrics: Metrics
     threads: Executor
-    changed: Callable[[], Awaitable[None]]
+    changed: Callable[[], None]
     strict: bool
     _one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _loading: "tuple[str, asyncio.Future[None]] | None" = None
     _draining: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def read(self) -> int:
@@ -104,7 +106,7 @@ class ModelManager:
                         raise
                     version.state = State.UNAVAILABLE
                     version.reason = f"cannot be served: {error}"
-                    expected = isinstance(error, BundleError | GraphError)
+                    expected = isinstance(error, BundleError | GraphError | LoadTimedOut)
                     _log.error(
                         "not served: %s version %s: %s",
                         version.found.name,
@@ -112,7 +114,7 @@ class ModelManager:
                         error,
                         exc_info=None if expected else error,
                     )
-                await self.changed()
+                self.changed()
             self._refuse_to_serve_nothing()
 
     @property
@@ -175,7 +177,7 @@ class ModelManager:
                 _log.info("loaded again: %s version %s", name, version.found.version)
             for version in before.values():
                 self._retire(version, "is no longer in the repository")
-            await self.changed()
+            self.changed()
 
     async def unload(self, name: str) -> None:
         """Let a model accept nothing more, and wait until all it accepted is answered.
@@ -194,7 +196,7 @@ class ModelManager:
                 for version in versions
                 if (drain := self._retire(version, "is unloaded; load it again"))
             ]
-            await self.changed()
+            self.changed()
             # A caller that leaves must not leave the model half unloaded.
             await asyncio.gather(*(asyncio.shield(drain) for drain in drains))
 
@@ -256,9 +258,24 @@ class ModelManager:
         raise BundleError(f"no model of {self.repository} can be served: {'; '.join(reasons)}")
 
     async def _load(self, found: Found) -> LoadedBundle | LoadedOnnxFile:
+        """Load what was found; return early if it does not end. Raises what loading raises."""
+        given_up = asyncio.get_running_loop().create_future()
+        self._loading = found.name, given_up
+        loading = asyncio.ensure_future(self._in_thread(partial(self._load_found, found)))
+        await asyncio.wait({loading, given_up}, return_when=asyncio.FIRST_COMPLETED)
+        if loading.done():
+            return loading.result()
+        raise LoadTimedOut(f"{found.folder}: the graph does not end on the inputs it is tried on")
+
+    def _load_found(self, found: Found) -> LoadedBundle | LoadedOnnxFile:
         if isinstance(found, OnnxFile):
-            return await self._in_thread(lambda: load_onnx_file(found, self.resources))
-        return await self._in_thread(lambda: load_bundle(found, self.resources))
+            return load_onnx_file(found, self.resources)
+        return load_bundle(found, self.resources)
+
+    def give_up_loading(self, stuck: Container[str]) -> None:
+        """Let the load that goes on fail if it is of one of these models: it does not end."""
+        if self._loading and self._loading[0] in stuck and not self._loading[1].done():
+            self._loading[1].set_result(None)
 
     def _serve(self, version: ModelVersion, loaded: LoadedBundle | LoadedOnnxFile) -> None:
         version.service = loaded.serve(self.resources)

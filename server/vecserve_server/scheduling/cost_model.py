@@ -53,12 +53,15 @@ class CostModel:
         self._speedup = speedup
         self._speedups: dict[int, float] = {}
         self._fit()
+        self._first_terms = self._terms
 
     def seconds(self, rows: int, positions: int) -> float:
         """Predict a batch of `rows`, padded to `positions` each, on one core."""
-        correction = self._correction(rows, positions)
-        a, b, c, d = self._terms
-        return correction * (a + rows * (b + positions * (c + positions * d)))
+        return self._correction(rows, positions) * _sum(self._terms, rows, positions)
+
+    def first_seconds(self, rows: int, positions: int) -> float:
+        """Predict as `seconds` did at first, whatever has been observed since."""
+        return _sum(self._first_terms, rows, positions)
 
     def _correction(self, rows: int, positions: int) -> float:
         """Between those of the nearest numbers of rows: a step would end every batch before it."""
@@ -116,6 +119,11 @@ class CostModel:
         self._corrections = {
             shape: (_PRIOR + sum(seen)) / (_PRIOR + len(seen)) for shape, seen in shares.items()
         }
+
+
+def _sum(terms: list[float], rows: int, positions: int) -> float:
+    a, b, c, d = terms
+    return a + rows * (b + positions * (c + positions * d))
 
 
 def _least_squares_of_positive_terms(

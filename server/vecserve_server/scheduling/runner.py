@@ -8,12 +8,15 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from vecserve_server.engine.engine import Job, JobOutputs
-from vecserve_server.errors import DeadlineMissed
+from vecserve_server.engine.watchdog import RunLimit, RunTerminated, RunTimedOut
+from vecserve_server.errors import ComputeFailed, DeadlineMissed
 from vecserve_server.reasons import Reason
 from vecserve_server.scheduling.cost_model import CostModel
 from vecserve_server.scheduling.options import BatchLimits, JobOptions
 from vecserve_server.scheduling.queue import Entry, Queue
+from vecserve_server.scheduling.running_batch import RunningBatch
 from vecserve_server.scheduling.scheduler import Batch, Scheduler
+from vecserve_server.scheduling.time_limit import TimeLimit
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +41,16 @@ class BatchReport:
     positions: int
     padded_positions: int
     compute_s: float
+    timed_out: bool
 
 
 class BatchEngine(Protocol):
     """Runs one batch: outputs or an exception a job, never raising."""
 
-    def run(self, jobs: Sequence[Job], *, all_cores: bool = False) -> list[JobOutputs | Exception]:
-        """Run the jobs, on one core or on all."""
+    def run(
+        self, jobs: Sequence[Job], *, all_cores: bool, limit: RunLimit
+    ) -> list[JobOutputs | Exception]:
+        """Run the jobs, on one core or on all, within a limit."""
         ...
 
     def key(self, job: Job) -> Hashable:
@@ -52,9 +58,9 @@ class BatchEngine(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class _Work:
-    """A job, and where its outcome goes: None if it missed its deadline.
+    """A job, its batch while that runs, and its outcome: None if it missed its deadline.
 
     Not an exception: it would hold the frames that await it, with the job's
     arrays, and they it, until the garbage collector comes.
@@ -64,6 +70,7 @@ class _Work:
     outcome: "asyncio.Future[JobOutcome | None]" = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
+    batch: RunningBatch | None = None
 
 
 JobQueue = Queue[_Work]
@@ -75,11 +82,15 @@ class Runner:
     At most `cores` batches run at a time, each on a thread of its own.
     """
 
-    def __init__(self, cores: int, report: Callable[[BatchReport], None]) -> None:
+    def __init__(
+        self, cores: int, report: Callable[[BatchReport], None], time_limit: TimeLimit
+    ) -> None:
         self._scheduler: Scheduler[_Work] = Scheduler(cores)
         self._threads = ThreadPoolExecutor(cores, thread_name_prefix="compute")
         self._engines: dict[JobQueue, BatchEngine] = {}
         self._report = report
+        self._time_limit = time_limit
+        self._running: dict[RunLimit, Batch[_Work]] = {}
         self._wake: asyncio.TimerHandle | None = None
 
     def add(self, name: str, limits: BatchLimits, cost: CostModel, engine: BatchEngine) -> JobQueue:
@@ -101,18 +112,41 @@ class Runner:
     async def run(self, queue: JobQueue, job: Job, options: JobOptions) -> JobOutcome:
         """Let a job wait its turn, run it, and return what became of it.
 
-        Raises DeadlineMissed if it cannot be answered in time. If the caller is
-        cancelled before the job's batch starts, the job is dropped.
+        Raises DeadlineMissed if it cannot be answered in time, ComputeFailed if its run, alone,
+        is ended by the time limit. If the caller is cancelled the job is dropped, and its batch
+        ended if nobody else waits for that.
         """
+        outcome = await self._run_once(queue, job, self._engines[queue].key(job), options)
+        if isinstance(outcome.outputs, RunTimedOut) and outcome.batch_rows > job.rows:
+            # Which of the batch hangs is not known; the others lose nothing but time.
+            outcome = await self._run_once(queue, job, object(), options, for_mates=False)
+        if isinstance(outcome.outputs, RunTimedOut):
+            raise ComputeFailed(
+                Reason.BATCH_TIMED_OUT,
+                f"the model was stopped on this item: {outcome.outputs}; send less at once, or "
+                "start the server with a larger --max-batch-s",
+            )
+        return outcome
+
+    async def _run_once(
+        self,
+        queue: JobQueue,
+        job: Job,
+        key: Hashable,
+        options: JobOptions,
+        *,
+        for_mates: bool = True,
+    ) -> JobOutcome:
         work = _Work(job)
-        key = self._engines[queue].key(job)
         entry = Entry(queue, job.rows, job.positions, key, options, work)
-        self._scheduler.submit(entry, time.perf_counter())
+        self._scheduler.submit(entry, time.perf_counter(), for_mates=for_mates)
         self._start_batches()
         try:
             outcome = await work.outcome
         finally:
             self._scheduler.withdraw(entry)
+            if work.batch and work.outcome.cancelled():
+                work.batch.leave()
         if outcome is None:
             raise DeadlineMissed(
                 Reason.DEADLINE_MISSED,
@@ -146,35 +180,72 @@ class Runner:
     def _start(self, batch: Batch[_Work]) -> None:
         loop = asyncio.get_running_loop()
         engine = self._engines[batch.queue]
-        jobs = [entry.payload.job for entry in batch.entries]
+        works = [entry.payload for entry in batch.entries]
+        jobs = [work.job for work in works]
+        limit = RunLimit(
+            batch.queue.name,
+            self._time_limit.seconds(batch.queue.cost, batch.rows, batch.longest),
+            lambda stuck: loop.call_soon_threadsafe(self._give_up, stuck),
+        )
+        self._running[limit] = batch
+        running = RunningBatch(
+            limit,
+            [work.outcome for work in works],
+            [entry.deadline_s for entry in batch.entries],
+        )
+        for work in works:
+            work.batch = running
 
-        def work() -> None:
+        def work_on() -> None:
             started = time.perf_counter()
-            outputs = engine.run(jobs, all_cores=batch.all_cores)
+            outputs = engine.run(jobs, all_cores=batch.all_cores, limit=limit)
             ended = time.perf_counter()
-            loop.call_soon_threadsafe(self._finish, batch, outputs, started, ended)
+            loop.call_soon_threadsafe(self._finish, limit, batch, outputs, started, ended)
 
-        self._threads.submit(work)
+        self._threads.submit(work_on)
+
+    def _give_up(self, limit: RunLimit) -> None:
+        """Answer the callers of a batch whose run does not end; its slots stay taken."""
+        if batch := self._running.pop(limit, None):
+            now_s = time.perf_counter()
+            self._answer(batch, [limit.timed_out] * len(batch.entries), now_s - limit.max_s, now_s)
 
     def _finish(
         self,
+        limit: RunLimit,
         batch: Batch[_Work],
         outputs: list[JobOutputs | Exception],
         started_s: float,
         ended_s: float,
     ) -> None:
-        self._scheduler.finished(batch, ended_s - started_s, time.perf_counter())
+        seconds = ended_s - started_s
+        was_ended = any(isinstance(output, RunTerminated) for output in outputs)
+        self._scheduler.finished(batch, None if was_ended else seconds, time.perf_counter())
         self._start_batches()
-        for entry, output in zip(batch.entries, outputs, strict=True):
-            outcome = entry.payload.outcome
-            if not outcome.done():
-                outcome.set_result(JobOutcome(output, started_s, ended_s, batch.rows))
+        if self._running.pop(limit, None):
+            self._answer(batch, outputs, started_s, ended_s)
         self._report(
             BatchReport(
                 graph=batch.queue.name,
                 rows=batch.rows,
                 positions=batch.positions,
                 padded_positions=batch.rows * batch.longest,
-                compute_s=ended_s - started_s,
+                compute_s=seconds,
+                timed_out=any(isinstance(output, RunTimedOut) for output in outputs),
             )
         )
+
+    @staticmethod
+    def _answer(
+        batch: Batch[_Work],
+        outputs: Sequence[JobOutputs | Exception],
+        started_s: float,
+        ended_s: float,
+    ) -> None:
+        for entry, output in zip(batch.entries, outputs, strict=True):
+            work = entry.payload
+            if work.batch:
+                work.batch.ended()
+                work.batch = None
+            if not work.outcome.done():
+                work.outcome.set_result(JobOutcome(output, started_s, ended_s, batch.rows))

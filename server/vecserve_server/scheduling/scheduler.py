@@ -111,8 +111,11 @@ class Scheduler(Generic[P]):
         """Serve a graph no more; nothing may wait for it."""
         self._graphs.remove(queue)
 
-    def submit(self, entry: Entry[P], now_s: float) -> None:
-        """Let a job wait, or put it in `late` if it would not be answered in time."""
+    def submit(self, entry: Entry[P], now_s: float, *, for_mates: bool = True) -> None:
+        """Let a job wait, or put it in `late` if it would not be answered in time.
+
+        It is held back for batch-mates where its queue asks for that, unless not `for_mates`.
+        """
         entry.order = next(self._order)
         entry.arrived_s = now_s
         entry.due_s = min(now_s + _PATIENCE_S, entry.deadline_s)
@@ -130,7 +133,7 @@ class Scheduler(Generic[P]):
         queue.waiting_rows += entry.rows
         queue.anticipation.came(entry.rows, now_s)
         # One that cannot afford to wait for batch-mates does not.
-        if not queue.limits.delay_s or entry.is_late(now_s + queue.limits.delay_s):
+        if not for_mates or not queue.limits.delay_s or entry.is_late(now_s + queue.limits.delay_s):
             self._admit(entry)
             return
         if not queue.held:
@@ -195,9 +198,11 @@ class Scheduler(Generic[P]):
         self._occupy(batch, 1)
         return batch
 
-    def finished(self, batch: Batch[P], seconds: float, now_s: float) -> None:
-        """Give back the batch's slots and learn from the time it took."""
+    def finished(self, batch: Batch[P], seconds: float | None, now_s: float) -> None:
+        """Give back the batch's slots and learn from the time it took; None if it was ended."""
         self._occupy(batch, -1)
+        if seconds is None:
+            return
         cost = batch.queue.cost
         learn = cost.observe_on_all if batch.all_cores else cost.observe
         learn(Sample(batch.rows, batch.longest, seconds))

@@ -55,6 +55,17 @@ class Metrics:
             ["graph", "kind"],
             registry=self.registry,
         )
+        self._timed_out = Counter(
+            "vecserve_timed_out_batches",
+            "Batches ended because they ran longer than they may.",
+            ["graph"],
+            registry=self.registry,
+        )
+        self._oldest_batch = Gauge(
+            "vecserve_oldest_batch_seconds",
+            "Age of the batch that has been running longest, 0 if none is running.",
+            registry=self.registry,
+        )
         self._unanswered = Gauge(
             "vecserve_unanswered_items",
             "Items accepted and not answered yet.",
@@ -82,6 +93,12 @@ class Metrics:
         self._positions.labels(report.graph, "input").inc(report.positions)
         padding = report.padded_positions - report.positions
         self._positions.labels(report.graph, "padding").inc(padding)
+        if report.timed_out:
+            self._timed_out.labels(report.graph).inc()
+
+    def watch_oldest_batch(self, age_s: Callable[[], float]) -> None:
+        """Report `age_s()` as the age of the oldest batch at every scrape."""
+        self._oldest_batch.set_function(age_s)
 
     def watch_unanswered(self, graph: str, count: Callable[[], float]) -> None:
         """Report `count()` as the graph's unanswered items at every scrape."""

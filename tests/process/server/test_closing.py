@@ -1,11 +1,15 @@
-"""Callers that never pause while the server stops: each is told why, none is cancelled."""
+"""Callers that never pause, or never leave, while the server stops: each is told why."""
 
+import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
@@ -18,7 +22,8 @@ from tests.contract.embedding.requests import (
     stream,
     text,
 )
-from tests.support.server_process import ServerProcess
+from tests.process.oip.graphs import add, save
+from tests.support.server_process import STOP_TIMEOUT_S, ServerProcess
 from vecserve.v1.embedding_pb2_grpc import EmbeddingServiceStub
 
 Call = Callable[[grpc.Channel], object]
@@ -89,3 +94,27 @@ def test_callers_that_never_pause_are_told_that_the_server_stops(
         (name, rpc_error(failure)[1]) for name, failure in ends if rpc_status.from_call(failure)
     }
     assert told == {(name, "SHUTTING_DOWN") for name in CALLS}
+
+
+def test_streams_that_are_kept_open_for_ever_end_when_the_server_stops(tmp_path: Path) -> None:
+    save(tmp_path, "adds", add(1, ["batch", 3]))
+    with (
+        # The server waits for streams so long: longer than the test waits for it.
+        ServerProcess(tmp_path, "--shutdown-grace-s", str(2 * STOP_TIMEOUT_S)) as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        health = health_pb2_grpc.HealthStub(channel)
+        watch = health.Watch(health_pb2.HealthCheckRequest())
+        assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+        questions: queue.Queue[reflection_pb2.ServerReflectionRequest | None] = queue.Queue()
+        questions.put(reflection_pb2.ServerReflectionRequest(list_services=""))
+        reflection = reflection_pb2_grpc.ServerReflectionStub(channel)
+        answers = reflection.ServerReflectionInfo(iter(questions.get, None))
+        assert next(answers).list_services_response.service
+        assert server.stop() == 0
+        assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        with pytest.raises(grpc.RpcError) as failure:
+            next(watch)
+        assert rpc_error(failure.value)[:2] == ("UNAVAILABLE", "SHUTTING_DOWN")
+        assert list(answers) == []
+        questions.put(None)

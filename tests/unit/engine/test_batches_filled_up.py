@@ -9,6 +9,7 @@ from vecserve_server.engine.engine import Engine, Job
 from vecserve_server.engine.padding import GraphSpec
 from vecserve_server.engine.providers import cuda
 from vecserve_server.engine.session import Session
+from vecserve_server.engine.watchdog import Watchdog
 
 SIZES = (1, 4, 16)
 
@@ -24,7 +25,7 @@ class FilledUp(Session):
 def engine(repository: Path, tmp_path: Path) -> Engine:
     graph = repository / "resnet-50" / "1" / "image.onnx"
     session = FilledUp(graph, graph.parent.name, cores=1, cache=tmp_path)
-    return Engine(session, GraphSpec({}, frozenset()))
+    return Engine("graph", session, GraphSpec({}, frozenset()), Watchdog(60.0, cores=1))
 
 
 def photos(rows: int) -> Job:

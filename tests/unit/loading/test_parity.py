@@ -11,6 +11,7 @@ from onnx import numpy_helper
 from vecserve_server.engine.engine import Engine, Job
 from vecserve_server.engine.padding import GraphSpec
 from vecserve_server.engine.session import GraphError, Session
+from vecserve_server.engine.watchdog import Watchdog
 from vecserve_server.loading.parity import check_parity
 from vecserve_server.modalities.base import Modality
 from vecserve_server.modalities.content import Limits
@@ -21,7 +22,7 @@ from vecserve_server.serving.tower import to_job
 
 def engine_of(graph: Path, modality: Modality[Any, Any], cache: Path) -> Engine:
     session = Session(graph, graph.parent.name, cores=1, cache=cache)
-    return Engine(session, GraphSpec(modality.pads, frozenset()))
+    return Engine("graph", session, GraphSpec(modality.pads, frozenset()), Watchdog(60.0, cores=1))
 
 
 def modality_of(bundle: Bundle) -> Modality[Any, Any]:

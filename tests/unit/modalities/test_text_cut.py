@@ -76,7 +76,9 @@ def trained(
     specials = ["[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     if model == "wordpiece":
         tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-        trainer = trainers.WordPieceTrainer(vocab_size=400, special_tokens=specials)
+        trainer: trainers.Trainer = trainers.WordPieceTrainer(
+            vocab_size=400, special_tokens=specials
+        )
     elif model == "unigram":
         tokenizer = Tokenizer(models.Unigram())
         trainer = trainers.UnigramTrainer(

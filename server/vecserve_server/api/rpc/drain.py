@@ -8,14 +8,16 @@ those who call why they are refused, until nobody does any more.
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, TypeVar
 
 import grpc
 
 from vecserve_server.api.rpc.status import abort
 from vecserve_server.errors import ShuttingDown
 from vecserve_server.reasons import Reason
+
+T = TypeVar("T")
 
 Method = Callable[[Any, grpc.aio.ServicerContext], Awaitable[Any]]
 
@@ -35,6 +37,24 @@ class Drain:
         self.closed = asyncio.Event()
         self._inside = 0
         self._moved_s = -math.inf
+
+    async def until_closed(self, requests: AsyncIterator[T]) -> AsyncIterator[T]:
+        """Yield what a client sends, as if it sent nothing more once the drain closes."""
+        closing = asyncio.create_task(self.closed.wait())
+        try:
+            while True:
+                following = asyncio.ensure_future(anext(requests))
+                try:
+                    await asyncio.wait({following, closing}, return_when=asyncio.FIRST_COMPLETED)
+                    if not following.done():
+                        return
+                    yield following.result()
+                except StopAsyncIteration:
+                    return
+                finally:
+                    following.cancel()
+        finally:
+            closing.cancel()
 
     def guard(self, method: Method) -> Method:
         """Return `method`, a handler of one call, behind the drain."""

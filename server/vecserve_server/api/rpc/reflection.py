@@ -1,6 +1,6 @@
 """Server reflection, as v1 and as the v1alpha that older tools ask for."""
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 import grpc
@@ -8,17 +8,33 @@ from google.protobuf import descriptor_pb2, descriptor_pool, text_format
 from google.protobuf.descriptor import FileDescriptor
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
+from vecserve_server.api.rpc.drain import Drain
+
 _ALPHA: str = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"].full_name
 # v1 is v1alpha under another name: the messages are the same on the wire.
 _V1 = _ALPHA.replace("v1alpha", "v1")
 
 
-def reflection_handlers(services: Iterable[str]) -> tuple[grpc.GenericRpcHandler, ...]:
-    """Return the handlers that describe `services` and themselves, to register with a server."""
+def reflection_handlers(
+    services: Iterable[str], drain: Drain
+) -> tuple[grpc.GenericRpcHandler, ...]:
+    """Return the handlers that describe `services` and themselves, to register with a server.
+
+    Their streams, which tools keep open, end once the drain closes.
+    """
     _describe_v1()
     servicer = reflection.aio.ReflectionServicer((*services, _ALPHA, _V1), _Pool())
+
+    async def describe(
+        requests: AsyncIterator[reflection_pb2.ServerReflectionRequest],
+        context: grpc.aio.ServicerContext,
+    ) -> AsyncIterator[reflection_pb2.ServerReflectionResponse]:
+        until_closed = drain.until_closed(requests)
+        async for response in servicer.ServerReflectionInfo(until_closed, context):
+            yield response
+
     method = grpc.stream_stream_rpc_method_handler(
-        servicer.ServerReflectionInfo,
+        describe,
         reflection_pb2.ServerReflectionRequest.FromString,
         reflection_pb2.ServerReflectionResponse.SerializeToString,
     )

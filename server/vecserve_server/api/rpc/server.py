@@ -35,9 +35,11 @@ class RpcServer:
             options=server_options(config),
             interceptors=[CallInterceptor(drain, Calls(metrics, config.max_calls), services)],
         )
-        health_pb2_grpc.add_HealthServicer_to_server(health_of.servicer, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(health_of, self._server)
         names = (*services, health.SERVICE)
-        self._server.add_generic_rpc_handlers((*services.values(), *reflection_handlers(names)))
+        self._server.add_generic_rpc_handlers(
+            (*services.values(), *reflection_handlers(names, drain))
+        )
 
     def bind(self) -> int:
         """Take the port and return it. Raises StartError."""
