@@ -176,26 +176,27 @@ class TextModality(Modality[TextInput, Text]):
                 Reason.TEXT_TOO_LARGE,
                 f"text has {size} bytes, the server takes {self._max_bytes}: split or shorten it",
             )
-        encoding, whole = self._encode(content.text)
+        encoding = self._encode(content.text)
         truncated = bool(encoding.overflowing)
         if truncated and refuse_truncation:
+            # Whoever has to shorten it needs to know by how much.
+            length = self._full_length(self._encode_whole(content.text))
             raise InvalidItem(
                 Reason.TEXT_TOO_LONG,
-                f"text has {'' if whole else 'more than '}{self._full_length(encoding)} tokens, "
-                f"the model takes {self._max_tokens}; shorten it or ask for TRUNCATION_END",
+                f"text has {length} tokens, the model takes {self._max_tokens}; shorten it or ask for TRUNCATION_END",
             )
         row = _row(encoding.ids, encoding.attention_mask)
         return Prepared((row,), token_count=row.positions, truncated=truncated)
 
-    def _encode(self, text: str) -> tuple[tokenizers.Encoding, bool]:
-        """Tokenize enough of a text to fill the model; also return whether that is all of it."""
+    def _encode(self, text: str) -> tokenizers.Encoding:
+        """Tokenize enough of a text to fill the model."""
         at = self._max_tokens * _CHARACTERS_PER_TOKEN
         while self._cut and (found := self._cut.search(text, at)):
             encoding = self._encode_whole(text[: found.start()])
             if encoding.overflowing:
-                return encoding, False
+                return encoding
             at = found.start() * _ATTEMPT_GROWTH
-        return self._encode_whole(text), True
+        return self._encode_whole(text)
 
     def _encode_whole(self, text: str) -> tokenizers.Encoding:
         # A batch of one, because encode() holds the GIL and encode_batch_fast()
