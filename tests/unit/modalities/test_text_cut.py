@@ -74,6 +74,7 @@ def trained(
 ) -> Tokenizer:
     """A tokenizer that has learned from texts like those it is tried on."""
     specials = ["[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    trainer: trainers.Trainer
     if model == "wordpiece":
         tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
         trainer = trainers.WordPieceTrainer(vocab_size=400, special_tokens=specials)
