@@ -149,6 +149,7 @@ def _plan(
         max_positions=modality.max_positions,
         measured_always=True,
         parity_jobs=[to_job(row, compared) for row in modality.probe_rows()],
+        ranges=modality.ranges,
     )
 
 

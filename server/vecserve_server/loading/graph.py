@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from vecserve_server.engine.engine import Engine, Job
@@ -43,6 +43,7 @@ class GraphPlan:
     `blank_row` is None; a graph that refuses them cannot be served if they are
     `measured_always`.
     `parity_jobs` are compared with the cpu's outputs on any other provider.
+    `ranges` are the least and the greatest number of inputs of which that is known.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -59,6 +60,7 @@ class GraphPlan:
     parity_jobs: list[Job]
     instances: int | None = None
     position_step: int = 1
+    ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +133,7 @@ class LoadedGraph:
             queue_bytes=resources.queue_bytes,
             length_input=self.plan.length_input,
             max_length=self.plan.max_length,
+            ranges=self.plan.ranges,
         )
 
 

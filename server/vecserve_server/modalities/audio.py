@@ -81,6 +81,14 @@ class AudioModality(Modality[AudioInput, EncodedAudio | PcmAudio]):
         """Windows of the longest audio."""
         return int(self._max_s / _window_s(self._spec)) + 1
 
+    @property
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        """Windows of a sample or more; loudness as of files."""
+        return {
+            "waveform": (-_MAX_AMPLITUDE, _MAX_AMPLITUDE),
+            "lengths": (1, self._spec.window_samples),
+        }
+
     @staticmethod
     def from_bytes(data: bytes) -> EncodedAudio:
         """Return a file."""

@@ -61,6 +61,14 @@ class Modality(ABC, Generic[Spec, Item]):
         return {}
 
     @property
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        """Least and greatest number that rows may hold, by input; of others all are right.
+
+        Of tensors that callers make themselves; `prepare` keeps to them.
+        """
+        return {}
+
+    @property
     def max_positions(self) -> int:
         """Length of the longest row, in the unit of the batch budget."""
         return 1

@@ -70,6 +70,7 @@ class TextModality(Modality[TextInput, Text]):
             self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
             self._special_tokens = self._tokenizer.num_special_tokens_to_add(is_pair=False)
             self._cut = safe_cut(self._tokenizer)
+            self._greatest_id = max(self._tokenizer.get_vocab().values())
             self._tokenizer.no_padding()
             # Set once and never changed: the tokenizer is shared by threads.
             self._tokenizer.enable_truncation(spec.max_tokens)
@@ -104,6 +105,11 @@ class TextModality(Modality[TextInput, Text]):
     def pads(self) -> dict[str, int]:
         """Token ids and mask."""
         return {"input_ids": self._pad_id, "attention_mask": 0}
+
+    @property
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        """Token ids of the vocabulary; a mask of zeros and ones."""
+        return {"input_ids": (0, self._greatest_id), "attention_mask": (0, 1)}
 
     @property
     def max_positions(self) -> int:
@@ -183,7 +189,8 @@ class TextModality(Modality[TextInput, Text]):
             length = self._full_length(self._encode_whole(content.text))
             raise InvalidItem(
                 Reason.TEXT_TOO_LONG,
-                f"text has {length} tokens, the model takes {self._max_tokens}; shorten it or ask for TRUNCATION_END",
+                f"text has {length} tokens, the model takes {self._max_tokens}; shorten it or ask "
+                "for TRUNCATION_END",
             )
         row = _row(encoding.ids, encoding.attention_mask)
         return Prepared((row,), token_count=row.positions, truncated=truncated)

@@ -1,10 +1,13 @@
 """Tensor model: a graph served for the tensors it takes and gives."""
 
+import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from vecserve_server.engine.engine import Job
 from vecserve_server.engine.tensors import BYTES, TensorSpec
@@ -22,12 +25,16 @@ from vecserve_server.serving.request import (
 from vecserve_server.telemetry.statistics import Statistics
 from vecserve_server.telemetry.timings import Timings
 
+# As long as going over them takes less than handing them to a thread: 100 us.
+_QUICK_BYTES = 1 << 20
+
 
 class TensorModel:
     """A graph that answers tensor requests. A request's rows run together, never split.
 
     `length_input` is the input whose axis 1 is a row's length, where there is
-    one; `max_length` bounds it.
+    one; `max_length` bounds it. `ranges` are the least and the greatest number
+    that an input may hold, where that is known.
     """
 
     platform = "onnxruntime_onnx"
@@ -48,6 +55,7 @@ class TensorModel:
         queue_bytes: int,
         length_input: str | None = None,
         max_length: int | None = None,
+        ranges: Mapping[str, tuple[float, float]] = MappingProxyType({}),
     ) -> None:
         self.name = name
         self.version = version
@@ -62,6 +70,7 @@ class TensorModel:
         self._graph = graph
         self._length_input = length_input
         self._max_length = max_length
+        self._ranges = ranges
         self._budget = ByteBudget(queue_bytes)
 
     def check(self, inputs: Mapping[str, TensorHeader], outputs: Sequence[str]) -> int:
@@ -88,6 +97,10 @@ class TensorModel:
         size = sum(feed.nbytes for feed in feeds.values())
         if not request.waits:
             self._budget.refuse_if_full(size, self._graph.wait_s(request.job_options.caller))
+        if size > _QUICK_BYTES:
+            await asyncio.to_thread(self._check_ranges, feeds)
+        else:
+            self._check_ranges(feeds)
         job = Job(feeds, request.rows, self._positions(feeds), outputs)
         with self._graph.unanswered(request.rows):
             queued = time.perf_counter()
@@ -100,6 +113,21 @@ class TensorModel:
         if isinstance(outcome.outputs, Exception):
             raise _failure(outcome.outputs) from outcome.outputs
         return {name: _to_bytes(values) for name, values in outcome.outputs.items()}
+
+    def _check_ranges(self, feeds: dict[str, Array]) -> None:
+        """Raise InvalidItem for numbers that would fail a batch, or come to a wrong vector."""
+        for name, (least, most) in self._ranges.items():
+            numbers: npt.NDArray[Any] = feeds[name]
+            if not numbers.size:
+                continue
+            low, high = numbers.min(), numbers.max()
+            # Written so that NaN is caught, too.
+            if not (least <= low and high <= most):
+                raise InvalidItem(
+                    Reason.OUT_OF_RANGE,
+                    f"input {name!r} holds numbers from {low} to {high}, the model takes "
+                    f"{least:.10g} to {most:.10g}",
+                )
 
     def _positions(self, feeds: dict[str, Array]) -> int:
         if self._length_input is None:

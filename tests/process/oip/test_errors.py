@@ -8,7 +8,7 @@ import pytest
 from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedOutput, service_pb2
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
-from tests.contract.oip.requests import CLIP, MINILM, failure, inputs, outputs, strings
+from tests.contract.oip.requests import CLIP, MINILM, WHISPER, failure, inputs, outputs, strings
 from tests.support.server_process import ServerProcess
 
 X = np.zeros((1, 3), dtype=np.float32)
@@ -98,7 +98,27 @@ def test_what_does_not_fit_is_refused(
         (
             f"{MINILM}.text",
             {"input_ids": IDS * 30_522, "attention_mask": IDS},
-            "such as a token id outside its vocabulary",
+            "'input_ids' holds numbers from 30522 to 30522, the model takes 0 to 30521",
+        ),
+        (
+            f"{MINILM}.text",
+            {"input_ids": np.array([[101, -1, 102]]), "attention_mask": np.ones((1, 3), int)},
+            "'input_ids' holds numbers from -1 to 102, the model takes 0 to 30521",
+        ),
+        (
+            f"{MINILM}.text",
+            {"input_ids": IDS, "attention_mask": IDS * 2},
+            "'attention_mask' holds numbers from 2 to 2, the model takes 0 to 1",
+        ),
+        (
+            f"{WHISPER}.audio",
+            {"waveform": np.zeros((1, 480_000), np.float32), "lengths": np.array([0])},
+            "'lengths' holds numbers from 0 to 0, the model takes 1 to 480000",
+        ),
+        (
+            f"{WHISPER}.audio",
+            {"waveform": np.full((1, 480_000), np.nan, np.float32), "lengths": np.array([9])},
+            "'waveform' holds numbers from nan to nan, the model takes -1000000 to 1000000",
         ),
         (
             f"{MINILM}.text",

@@ -74,9 +74,10 @@ def trained(
 ) -> Tokenizer:
     """A tokenizer that has learned from texts like those it is tried on."""
     specials = ["[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    trainer: trainers.Trainer
     if model == "wordpiece":
         tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-        trainer: trainers.Trainer = trainers.WordPieceTrainer(
+        trainer = trainers.WordPieceTrainer(
             vocab_size=400, special_tokens=specials
         )
     elif model == "unigram":
@@ -281,7 +282,7 @@ def test_a_text_that_is_too_long_is_refused_with_its_whole_length(tmp_path: Path
     bert().save(str(tmp_path / "tokenizer.json"))
     spec = TextInput(tokenizer="tokenizer.json", max_tokens=10, pad_id=0)
     modality = TextModality(spec, tmp_path, Limits())
-    with pytest.raises(InvalidItem, match=r"text has 20002 tokens, the model takes 10"):
+    with pytest.raises(InvalidItem, match=r"text has 20000 tokens, the model takes 10"):
         modality.prepare(Text("the cat " * 10_000), refuse_truncation=True)
     with pytest.raises(InvalidItem, match=r"text has 12 tokens, the model takes 10"):
         modality.prepare(Text("the cat " * 6), refuse_truncation=True)
