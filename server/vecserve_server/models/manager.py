@@ -86,7 +86,8 @@ class ModelManager:
                     self._serve(version, await self._load(version.found))
                     _log_ready(version, time.perf_counter() - began)
                 except LoadTimedOut as error:
-                    version.state, version.reason = State.UNAVAILABLE, str(error)
+                    version.state = State.UNAVAILABLE
+                    version.reason = f"could not be loaded: {error}"
                     _log.error("not served: %s: %s", version.found.name, error)
                 self.changed()
 
@@ -106,38 +107,51 @@ class ModelManager:
     async def load(self, name: str) -> None:
         """Read a model's versions from disk and put them in the place of those served.
 
-        What was accepted before is answered by the old ones. Raises
-        ModelNotFound, and LoadFailed: the old ones then stay.
+        What was accepted before is answered by the old ones. A load that has begun
+        goes on if its caller leaves. Raises ModelNotFound, and LoadFailed: the old
+        ones then stay.
         """
-        async with self._one_at_a_time:
-            self._refuse_part(name)
-            try:
-                folders = await self._in_thread(lambda: find_models(self.repository))
-                mine = [folder for folder in folders if folder.parent.name == name]
-                if not mine:
-                    raise ModelNotFound(
-                        Reason.MODEL_NOT_FOUND, f"the repository holds no model {name!r}"
-                    )
-                versions = [ModelVersion(found) for found in await self._read_all(mine)]
-                for version in versions:
-                    self._refuse_taken_names(version)
-                loaded = [await self._load(version.found) for version in versions]
-            except (BundleError, GraphError) as error:
-                raise LoadFailed(Reason.LOAD_FAILED, str(error)) from error
-            before = {version.number: version for version in self.registry.of(name)}
-            for version, graphs in zip(versions, loaded, strict=True):
-                old = before.pop(version.number, None)
-                if old:
-                    self.registry.remove(old)
-                self._serve(version, graphs)
-                self.registry.put(version)
-                if old and old.service and version.service:
-                    kept = {graph.name for graph in version.service.graphs}
-                    self._in_background(self._drain(old.service, keep=kept))
-                _log.info("loaded again: %s version %s", name, version.found.version)
-            for version in before.values():
-                self._retire(version, "is no longer in the repository")
-            self.changed()
+        await self._one_at_a_time.acquire()
+        loading = self._in_background(self._load_again(name))
+
+        def ended(task: asyncio.Task[None]) -> None:
+            self._one_at_a_time.release()
+            if not task.cancelled() and isinstance(error := task.exception(), LoadFailed):
+                _log.warning("not loaded again: %s: %s", name, error)
+
+        loading.add_done_callback(ended)
+        # Who leaves must not leave a thread that loads beside the next load.
+        await asyncio.shield(loading)
+
+    async def _load_again(self, name: str) -> None:
+        self._refuse_part(name)
+        try:
+            folders = await self._in_thread(lambda: find_models(self.repository))
+            mine = [folder for folder in folders if folder.parent.name == name]
+            if not mine:
+                raise ModelNotFound(
+                    Reason.MODEL_NOT_FOUND, f"the repository holds no model {name!r}"
+                )
+            versions = [ModelVersion(found) for found in await self._read_all(mine)]
+            for version in versions:
+                self._refuse_taken_names(version)
+            loaded = [await self._load(version.found) for version in versions]
+        except (BundleError, GraphError) as error:
+            raise LoadFailed(Reason.LOAD_FAILED, str(error)) from error
+        before = {version.number: version for version in self.registry.of(name)}
+        for version, graphs in zip(versions, loaded, strict=True):
+            old = before.pop(version.number, None)
+            if old:
+                self.registry.remove(old)
+            self._serve(version, graphs)
+            self.registry.put(version)
+            if old and old.service and version.service:
+                kept = {graph.name for graph in version.service.graphs}
+                self._in_background(self._drain(old.service, keep=kept))
+            _log.info("loaded again: %s version %s", name, version.found.version)
+        for version in before.values():
+            self._retire(version, "is no longer in the repository")
+        self.changed()
 
     async def unload(self, name: str) -> None:
         """Let a model accept nothing more, and wait until all it accepted is answered.
@@ -192,6 +206,8 @@ class ModelManager:
         given_up = asyncio.get_running_loop().create_future()
         self._loading = found.name, given_up
         loading = asyncio.ensure_future(self._in_thread(partial(self._load_found, found)))
+        # Once nobody waits for it, how it fails is nobody's news.
+        loading.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         await asyncio.wait({loading, given_up}, return_when=asyncio.FIRST_COMPLETED)
         if loading.done():
             return loading.result()

@@ -69,9 +69,8 @@ class ModelVersion:
     def refuse_unloaded(self) -> None:
         """Raise ModelNotReady if it is out of service."""
         if self.state not in (State.LOADING, State.READY):
-            raise ModelNotReady(
-                Reason.MODEL_UNLOADED, f"model {self.found.name!r} is unloaded; load it again"
-            )
+            why = self.reason or "is unloaded; load it again"
+            raise ModelNotReady(Reason.MODEL_UNLOADED, f"model {self.found.name!r} {why}")
 
 
 Table = dict[str, dict[int, ModelVersion]]
