@@ -141,7 +141,10 @@ class ServerConfig(BaseSettings):
         "its end; one that is shorter is embedded whole",
     )
     shutdown_grace_s: float = Field(
-        default=30, ge=0, description="how long accepted items may take after SIGTERM, in seconds"
+        default=30,
+        ge=0,
+        description="how long accepted items may take after SIGTERM, in seconds; 3 s later the "
+        "process ends whatever hangs",
     )
     max_connection_age_s: int = Field(
         default=0,

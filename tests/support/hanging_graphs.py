@@ -100,8 +100,8 @@ def hang_on_unknown_token(bundle: Path) -> None:
         helper.make_node("Sub", ["largest", "last_id"], ["beyond"]),
         helper.make_node("Max", ["beyond", "no_steps"], ["unknown"]),
         helper.make_node("Mul", ["unknown", "for_ever"], ["steps"]),
-        helper.make_node("Loop", ["steps", "", "no_steps"], ["count"], body=_add_one("one_step")),
-        helper.make_node("Mul", ["count", "no_steps"], ["no_more"]),
+        helper.make_node("Loop", ["steps", "", "no_steps"], ["counted"], body=_add_one("one_step")),
+        helper.make_node("Mul", ["counted", "no_steps"], ["no_more"]),
         helper.make_node("Min", ["input_ids", "last_id"], ["in_table"]),
         helper.make_node("Add", ["in_table", "no_more"], ["known_ids"]),
     ]

@@ -105,14 +105,13 @@ class Watchdog:
         with self._lock:
             self._runs.add(run)
         try:
-            if not self._is_unwanted(limit):
-                yield run.options
-                return
-            raise RunTerminated("nobody waits for it any more")
+            if self._is_unwanted(limit):
+                raise RunTerminated("nobody waits for it any more")
+            yield run.options
         except Exception as error:
             if run.timed_out:
                 raise limit.timed_out from error
-            if self._is_unwanted(limit) and not isinstance(error, RunTerminated):
+            if self._is_unwanted(limit):
                 raise RunTerminated("nobody waits for it any more") from error
             raise
         finally:

@@ -135,49 +135,62 @@ class ModelManager:
     async def load(self, name: str) -> None:
         """Read a model's versions from disk and put them in the place of those served.
 
-        What was accepted before is answered by the old ones. Raises
-        ModelNotFound, and LoadFailed: the old ones then stay.
+        What was accepted before is answered by the old ones. A load that has begun
+        goes on if its caller leaves. Raises ModelNotFound, and LoadFailed: the old
+        ones then stay.
         """
-        async with self._one_at_a_time:
-            self._refuse_part(name)
-            try:
-                lying = await self._in_thread(lambda: scan(self.repository))
-                unserved = {
-                    (name, one.version): one.reason for one in lying.unserved if one.name == name
-                }
-                mine = [folder for folder in lying.folders if folder.parent.name == name]
-                if not mine and unserved:
-                    raise BundleError("; ".join(unserved.values()))
-                if not mine:
-                    raise ModelNotFound(
-                        Reason.MODEL_NOT_FOUND, f"the repository holds no model {quoted(name)}"
-                    )
-                versions = []
-                for found in await self._read_all(mine):
-                    if isinstance(found, BundleError):
-                        raise found
-                    versions.append(ModelVersion(found))
-                for version in versions:
-                    self._refuse_taken_names(version)
-                loaded = [await self._load(version.found) for version in versions]
-            except (BundleError, GraphError) as error:
-                raise LoadFailed(Reason.LOAD_FAILED, str(error)) from error
-            others = {key: why for key, why in self.registry.refused.items() if key[0] != name}
-            self.registry.refused = others | unserved
-            before = {version.number: version for version in self.registry.of(name)}
-            for version, graphs in zip(versions, loaded, strict=True):
-                old = before.pop(version.number, None)
-                if old:
-                    self.registry.remove(old)
-                self._serve(version, graphs)
-                self.registry.put(version)
-                if old and old.service and version.service:
-                    kept = {graph.name for graph in version.service.graphs}
-                    self._in_background(self._drain(old.service, keep=kept))
-                _log.info("loaded again: %s version %s", name, version.found.version)
-            for version in before.values():
-                self._retire(version, "is no longer in the repository")
-            self.changed()
+        await self._one_at_a_time.acquire()
+        loading = self._in_background(self._load_again(name))
+
+        def ended(task: asyncio.Task[None]) -> None:
+            self._one_at_a_time.release()
+            if not task.cancelled() and isinstance(error := task.exception(), LoadFailed):
+                _log.warning("not loaded again: %s: %s", name, error)
+
+        loading.add_done_callback(ended)
+        # Who leaves must not leave a thread that loads beside the next load.
+        await asyncio.shield(loading)
+
+    async def _load_again(self, name: str) -> None:
+        self._refuse_part(name)
+        try:
+            lying = await self._in_thread(lambda: scan(self.repository))
+            unserved = {
+                (name, one.version): one.reason for one in lying.unserved if one.name == name
+            }
+            mine = [folder for folder in lying.folders if folder.parent.name == name]
+            if not mine and unserved:
+                raise BundleError("; ".join(unserved.values()))
+            if not mine:
+                raise ModelNotFound(
+                    Reason.MODEL_NOT_FOUND, f"the repository holds no model {quoted(name)}"
+                )
+            versions = []
+            for found in await self._read_all(mine):
+                if isinstance(found, BundleError):
+                    raise found
+                versions.append(ModelVersion(found))
+            for version in versions:
+                self._refuse_taken_names(version)
+            loaded = [await self._load(version.found) for version in versions]
+        except (BundleError, GraphError) as error:
+            raise LoadFailed(Reason.LOAD_FAILED, str(error)) from error
+        others = {key: why for key, why in self.registry.refused.items() if key[0] != name}
+        self.registry.refused = others | unserved
+        before = {version.number: version for version in self.registry.of(name)}
+        for version, graphs in zip(versions, loaded, strict=True):
+            old = before.pop(version.number, None)
+            if old:
+                self.registry.remove(old)
+            self._serve(version, graphs)
+            self.registry.put(version)
+            if old and old.service and version.service:
+                kept = {graph.name for graph in version.service.graphs}
+                self._in_background(self._drain(old.service, keep=kept))
+            _log.info("loaded again: %s version %s", name, version.found.version)
+        for version in before.values():
+            self._retire(version, "is no longer in the repository")
+        self.changed()
 
     async def unload(self, name: str) -> None:
         """Let a model accept nothing more, and wait until all it accepted is answered.
@@ -262,6 +275,8 @@ class ModelManager:
         given_up = asyncio.get_running_loop().create_future()
         self._loading = found.name, given_up
         loading = asyncio.ensure_future(self._in_thread(partial(self._load_found, found)))
+        # Once nobody waits for it, how it fails is nobody's news.
+        loading.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         await asyncio.wait({loading, given_up}, return_when=asyncio.FIRST_COMPLETED)
         if loading.done():
             return loading.result()

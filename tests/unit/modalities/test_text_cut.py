@@ -77,9 +77,7 @@ def trained(
     trainer: trainers.Trainer
     if model == "wordpiece":
         tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-        trainer = trainers.WordPieceTrainer(
-            vocab_size=400, special_tokens=specials
-        )
+        trainer = trainers.WordPieceTrainer(vocab_size=400, special_tokens=specials)
     elif model == "unigram":
         tokenizer = Tokenizer(models.Unigram())
         trainer = trainers.UnigramTrainer(
