@@ -437,6 +437,9 @@ _NOMIC = {
 
 # Sizes are those of each checkpoint's config.json on the hub, licences and prompts
 # those its authors state (OpenAI: the repositories openai/CLIP and openai/whisper).
+# Of the licences, these were read again, 2026-11-27: `license:` in the model cards of
+# all-MiniLM-L6-v2, all-MiniLM-L12-v2, paraphrase-multilingual-mpnet-base-v2 and
+# multimodal-perceiver; LICENSE of openai/CLIP; SSCD_LICENSE in its package.
 KNOWN_MODELS = (
     _bert("sentence-transformers/all-MiniLM-L6-v2", _APACHE, 6, 384, 256, packages=_MINILM),
     _bert("sentence-transformers/all-MiniLM-L12-v2", _APACHE, 12, 384, 128),

@@ -48,6 +48,16 @@ def export(
                 f"--matryoshka {too_long[0]}: {request.name} has vectors of {plan.dimensions} "
                 "numbers, which can be cut to fewer only"
             )
+        for tower in plan.towers:
+            if isinstance(tower, TowerPlan):
+                report(f"tracing {tower.tower.graph}")
+                traced = _traced(scratch, tower)
+                if precision == "fp16":
+                    fuse_attention(tower.module)
+                trace(tower, opset, traced)
+                if precision == "fp16":
+                    join_heads(traced)
+        _free_weights(plan)
         with bundle.staging(repository, request.name) as staged:
             parities = []
             for tower in plan.towers:
@@ -60,9 +70,7 @@ def export(
                     parities.append(_copy_graph(tower, plan, staged, report))
                     precision, opset = tower.precision, opset_of(tower.graph)
                 else:
-                    parities.append(
-                        _make_graph(tower, plan, opset, precision, scratch, staged, report)
-                    )
+                    parities.append(_make_graph(tower, plan, precision, scratch, staged, report))
             for name, content in plan.files.items():
                 (staged / name).write_bytes(content)
             manifest = Manifest(
@@ -86,6 +94,23 @@ def export(
     return manifest
 
 
+def _traced(scratch: Path, tower: TowerPlan) -> Path:
+    """Return where a tower's graph is traced to, in a folder of its own."""
+    folder = scratch / f"traced-{tower.tower.graph}"
+    folder.mkdir(exist_ok=True)
+    return folder / tower.tower.graph
+
+
+def _free_weights(plan: Plan) -> None:
+    """Free the memory of PyTorch's weights, once all is traced.
+
+    What they give is in the cases already, and ONNX Runtime needs room for its own.
+    """
+    for tower in plan.towers:
+        if isinstance(tower, TowerPlan):
+            tower.module.to("meta")
+
+
 def _copy_graph(
     tower: GraphTowerPlan, plan: Plan, staged: Path, report: Callable[[str], None]
 ) -> Parity:
@@ -98,28 +123,21 @@ def _copy_graph(
 def _make_graph(
     tower: TowerPlan,
     plan: Plan,
-    opset: int,
     precision: Precision,
     scratch: Path,
     staged: Path,
     report: Callable[[str], None],
 ) -> Parity:
     graph = tower.tower.graph
-    traced = scratch / f"traced-{graph}" / graph
-    traced.parent.mkdir()
-    report(f"tracing {graph}")
-    if precision == "fp16":
-        fuse_attention(tower.module)
-    trace(tower, opset, traced)
-    if precision == "fp16":
-        join_heads(traced)
     report(f"optimising {graph}")
     written = staged / graph
     optimized = written
     if precision != "fp32":
         optimized = scratch / f"optimized-{graph}" / graph
         optimized.parent.mkdir()
+    traced = _traced(scratch, tower)
     optimize(traced, optimized)
+    shutil.rmtree(traced.parent)  # as large as the weights, and often in memory
     if precision == "fp16":
         report(f"converting {graph} to fp16")
         convert_to_fp16(optimized, written, tower.fp32_modules)

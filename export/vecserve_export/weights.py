@@ -11,7 +11,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from vecserve_export import packages
 from vecserve_export.catalog import SSCD_GRAPH
 from vecserve_export.checkpoint import Checkpoint
-from vecserve_export.errors import WeightsUnavailable
+from vecserve_export.errors import Unsupported, WeightsUnavailable
 from vecserve_export.families import sentence_modules, torchvision_format
 from vecserve_export.families.registry import FAMILIES
 from vecserve_export.request import HUB, PACKAGES, UNTRAINED, Request
@@ -25,6 +25,7 @@ _SAFETENSORS = ["model.safetensors", "model-*-of-*.safetensors"]
 _PICKLED = ["pytorch_model.bin", "pytorch_model-*-of-*.bin"]
 _CTRANSLATE2 = ["model.bin"]
 _ONNX = [SSCD_GRAPH]
+_OPEN_CLIP = "open_clip_config.json"
 _WEIGHTS = _SAFETENSORS + _PICKLED + _CTRANSLATE2 + _ONNX
 # sentence-transformers numbers the folders of modules. The dense layers are small
 # and may be pickled beside a transformer that is not; 0 is the transformer.
@@ -69,6 +70,12 @@ def _from_folder(request: Request, folder: Path) -> Checkpoint:
     if (folder / sentence_modules.MODULES_FILE).is_file():
         # Some modules have no weights: they are refused by name.
         sentence_modules.check_types(folder)
+    if (folder / _OPEN_CLIP).is_file() and not (folder / "config.json").is_file():
+        raise Unsupported(
+            f"{folder} holds the files of open_clip ({_OPEN_CLIP}), which are not read: take "
+            "those of transformers. LAION's models have both on the hub; export them by their "
+            "id, such as laion/CLIP-ViT-B-32-laion2B-s34B-b79K"
+        )
     return Checkpoint(
         folder=folder,
         source=Source(kind="path", location=str(folder), revision=_weights_sha256(folder)),

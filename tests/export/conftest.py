@@ -68,7 +68,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(7)
         _bert(root / "tiny-bert")
-        _clip(root / "tiny-clip")
+        write_tiny_clip(root / "tiny-clip")
         _perceiver(root / "tiny-perceiver")
         _resnet(root / "tiny-resnet")
         _whisper(root / "tiny-whisper")
@@ -113,7 +113,8 @@ def write_clip_merges(path: Path) -> None:
     path.write_bytes(gzip.compress(b"#version\nt h\nth e</w>\nc a"))
 
 
-def _clip(folder: Path) -> None:
+def write_tiny_clip(folder: Path) -> None:
+    """Write a CLIP checkpoint of two layers a tower, with random weights."""
     folder.mkdir()
     write_clip_merges(folder / "merges.gz")
     tokenizer = bpe_tokenizer(folder / "merges.gz")

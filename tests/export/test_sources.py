@@ -35,6 +35,20 @@ RESNET = KnownModel(
 )
 
 
+def test_files_of_open_clip_are_refused_by_name(
+    command: Command, repository: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "laion"
+    folder.mkdir()
+    (folder / "open_clip_config.json").write_text('{"model_cfg": {"embed_dim": 512}}')
+    (folder / "open_clip_model.safetensors").write_bytes(b"")
+    result = command(folder)
+    assert result.exit_code == 1
+    assert "open_clip" in result.stderr
+    assert "transformers" in result.stderr
+    assert not repository.exists()
+
+
 @pytest.fixture
 def known(monkeypatch: pytest.MonkeyPatch) -> KnownModel:
     """A catalog of one small model that no package has."""

@@ -23,6 +23,8 @@ def optimize(source: Path, target: Path) -> None:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.optimized_model_filepath = str(target)
+    # Nothing is run here; kernels would keep a copy of the weights in their own layout.
+    options.add_session_config_entry("session.disable_prepacking", "1")
     if sum(path.stat().st_size for path in source.parent.iterdir()) > MAX_GRAPH_BYTES:
         options.add_session_config_entry(
             "session.optimized_model_external_initializers_file_name", f"{target.name}.data"

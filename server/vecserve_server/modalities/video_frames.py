@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 MAX_FRAMES = 256
 """Frames of one video: one every seven seconds of half an hour. At 224 x 224 pixels they are 39 MB,
-which is what a minute and a half of sound takes."""
+which is what ten minutes of sound take."""
 
 
 @dataclass(frozen=True, slots=True)
