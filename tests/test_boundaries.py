@@ -92,7 +92,7 @@ LAYERS = {
     ],
     "vecserve_server.engine": [
         "__init__ tensors",
-        "bfloat16 padding",
+        "arena bfloat16 padding",
         "providers",
         "session",
         "engine",

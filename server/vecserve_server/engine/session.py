@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
+from vecserve_server.engine.arena import Arena
 from vecserve_server.engine.bfloat16 import run_with_bfloat16
 from vecserve_server.engine.providers import cuda, openvino
 from vecserve_server.engine.providers.base import (
@@ -43,6 +44,7 @@ class Session:
         Raises GraphError if ONNX Runtime cannot.
         """
         self.provider = provider
+        self._arena = Arena()
         try:
             if provider == "cuda":
                 self._one_core = cuda.load(path)
@@ -99,7 +101,8 @@ class Session:
         session = self._all_cores if all_cores else self._one_core
         if self._has_bfloat16:
             return run_with_bfloat16(session, feeds, outputs)
-        result: list[Array] = session.run(list(outputs), dict(feeds))
+        options = self._arena.options(feeds) if self.provider == "cpu" else None
+        result: list[Array] = session.run(list(outputs), dict(feeds), options)
         return result
 
 
