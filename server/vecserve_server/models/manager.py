@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
@@ -102,7 +103,7 @@ class ModelManager:
                     if self.strict:
                         raise
                     version.state = State.UNAVAILABLE
-                    version.reason = f"cannot be served: {error}"
+                    version.reason = _cannot(error)
                     expected = isinstance(error, BundleError | GraphError)
                     _log.error(
                         "not served: %s version %s: %s",
@@ -139,12 +140,10 @@ class ModelManager:
             self._refuse_part(name)
             try:
                 lying = await self._in_thread(lambda: scan(self.repository))
-                unserved = {
-                    (name, one.version): one.reason for one in lying.unserved if one.name == name
-                }
+                unserved = [one for one in lying.unserved if one.name == name]
                 mine = [folder for folder in lying.folders if folder.parent.name == name]
                 if not mine and unserved:
-                    raise BundleError("; ".join(unserved.values()))
+                    raise BundleError("; ".join(one.reason for one in unserved))
                 if not mine:
                     raise ModelNotFound(
                         Reason.MODEL_NOT_FOUND, f"the repository holds no model {name!r}"
@@ -157,10 +156,12 @@ class ModelManager:
                 for version in versions:
                     self._refuse_taken_names(version)
                 loaded = [await self._load(version.found) for version in versions]
-            except (BundleError, GraphError) as error:
+            except (BundleError, GraphError, OSError) as error:
                 raise LoadFailed(Reason.LOAD_FAILED, str(error)) from error
-            others = {key: why for key, why in self.registry.refused.items() if key[0] != name}
-            self.registry.refused = others | unserved
+            for key in [key for key in self.registry.refused if key[0] == name]:
+                del self.registry.refused[key]
+            for one in unserved:
+                self.registry.refused[name, one.version] = _cannot(one.reason)
             before = {version.number: version for version in self.registry.of(name)}
             for version, graphs in zip(versions, loaded, strict=True):
                 old = before.pop(version.number, None)
@@ -241,7 +242,7 @@ class ModelManager:
         if self.strict:
             raise BundleError(why)
         _log.error("not served: %s%s: %s", name, f" version {version}" if version else "", why)
-        self.registry.refused[name, version] = f"cannot be served: {why}"
+        self.registry.refused[name, version] = _cannot(why)
 
     def _refuse_to_serve_nothing(self) -> None:
         """Raise BundleError if no model is served or will be."""
@@ -316,7 +317,29 @@ class ModelManager:
                     )
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self.threads, work)
+        return await asyncio.get_running_loop().run_in_executor(
+            self.threads, partial(_without_traces, work)
+        )
+
+
+def _cannot(why: object) -> str:
+    return f"cannot be served: {why}"
+
+
+def _without_traces(work: Callable[[], T]) -> T:
+    """Return what `work` returns; what it raises holds nothing that it had made.
+
+    An exception holds its frames, these their variables, a graph that was half loaded among
+    them, and those who pass the exception on hold it until the garbage collector comes.
+    """
+    try:
+        return work()
+    except Exception as error:
+        raised: BaseException | None = error
+        while raised:
+            traceback.clear_frames(raised.__traceback__)
+            raised = raised.__cause__ or raised.__context__
+        raise
 
 
 def _log_ready(version: ModelVersion, seconds: float) -> None:
