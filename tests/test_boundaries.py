@@ -103,7 +103,7 @@ LAYERS = {
     ],
     "vecserve_server.engine": [
         "__init__ tensors watchdog",
-        "bfloat16 padding",
+        "arena bfloat16 padding",
         "providers",
         "session",
         "engine",

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
+from vecserve_server.engine.arena import Arena
 from vecserve_server.engine.bfloat16 import run_with_bfloat16
 from vecserve_server.engine.providers import cuda, openvino
 from vecserve_server.engine.providers.base import (
@@ -56,6 +57,7 @@ class Session:
         self._path, self._fp16 = path, fp16
         # By number of rows, where every number needs a session of its own.
         self._by_rows: dict[int, ort.InferenceSession] = {}
+        self._arena = Arena()
         try:
             if provider == "cuda":
                 self._one_core = cuda.load(path, fp16=fp16)
@@ -157,6 +159,8 @@ class Session:
             session = self._by_rows.get(len(next(iter(feeds.values()))), session)
         if self._has_bfloat16:
             return run_with_bfloat16(session, feeds, outputs, options)
+        if self.provider == "cpu":
+            options = self._arena.options(feeds, options)
         result: list[Array] = session.run(list(outputs), dict(feeds), options)
         return result
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+import traceback
 from collections.abc import Callable, Container, Coroutine
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
@@ -105,8 +106,8 @@ class ModelManager:
                     if self.strict:
                         raise
                     version.state = State.UNAVAILABLE
-                    version.reason = f"cannot be served: {error}"
-                    expected = isinstance(error, BundleError | GraphError | LoadTimedOut)
+                    version.reason = _cannot(error)
+                    expected = isinstance(error, BundleError | GraphError)
                     _log.error(
                         "not served: %s version %s: %s",
                         version.found.name,
@@ -173,10 +174,10 @@ class ModelManager:
             for version in versions:
                 self._refuse_taken_names(version)
             loaded = [await self._load(version.found) for version in versions]
-        except (BundleError, GraphError) as error:
+        except (BundleError, GraphError, OSError) as error:
             raise LoadFailed(Reason.LOAD_FAILED, str(error)) from error
         others = {key: why for key, why in self.registry.refused.items() if key[0] != name}
-        self.registry.refused = others | unserved
+        self.registry.refused = others | {key: _cannot(why) for key, why in unserved.items()}
         before = {version.number: version for version in self.registry.of(name)}
         for version, graphs in zip(versions, loaded, strict=True):
             old = before.pop(version.number, None)
@@ -259,7 +260,7 @@ class ModelManager:
         if self.strict:
             raise BundleError(why)
         _log.error("not served: %s%s: %s", name, f" version {version}" if version else "", why)
-        self.registry.refused[name, version] = f"cannot be served: {why}"
+        self.registry.refused[name, version] = _cannot(why)
 
     def _refuse_to_serve_nothing(self) -> None:
         """Raise BundleError if no model is served or will be."""
@@ -351,7 +352,29 @@ class ModelManager:
                     )
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self.threads, work)
+        return await asyncio.get_running_loop().run_in_executor(
+            self.threads, partial(_without_traces, work)
+        )
+
+
+def _cannot(why: object) -> str:
+    return f"cannot be served: {why}"
+
+
+def _without_traces(work: Callable[[], T]) -> T:
+    """Return what `work` returns; what it raises holds nothing that it had made.
+
+    An exception holds its frames, these their variables, a graph that was half loaded among
+    them, and those who pass the exception on hold it until the garbage collector comes.
+    """
+    try:
+        return work()
+    except Exception as error:
+        raised: BaseException | None = error
+        while raised:
+            traceback.clear_frames(raised.__traceback__)
+            raised = raised.__cause__ or raised.__context__
+        raise
 
 
 def _log_ready(version: ModelVersion, seconds: float) -> None:

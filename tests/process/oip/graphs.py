@@ -221,6 +221,24 @@ def rounded_by_hand(size: int) -> onnx.ModelProto:
     )
 
 
+def spread_and_mean(size: int) -> onnx.ModelProto:
+    """y = the mean of x times each of `size` numbers: takes `size` times the memory of x."""
+    return graph(
+        [
+            helper.make_node("Unsqueeze", ["x", "last"], ["column"]),
+            helper.make_node("Mul", ["column", "numbers"], ["spread"]),
+            helper.make_node("Sin", ["spread"], ["wide"]),
+            helper.make_node("ReduceMean", ["wide"], ["y"], axes=[1, 2], keepdims=0),
+        ],
+        [("x", TensorProto.FLOAT, ["batch", "length"])],
+        [("y", TensorProto.FLOAT, ["batch"])],
+        {
+            "last": np.array([-1], dtype=np.int64),
+            "numbers": np.random.default_rng(0).standard_normal(size).astype(np.float32),
+        },
+    )
+
+
 def softmax_of_rows() -> onnx.ModelProto:
     """Softmax over the first axis: its name promises a batch that it is not."""
     return graph(
