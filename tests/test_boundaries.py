@@ -110,7 +110,7 @@ LAYERS = {
     ],
     "vecserve_server.modalities": [
         "__init__ content resample rows signatures",
-        "audio_decode base encoding finish video_container",
+        "audio_decode base encoding finish image_structure video_container",
         "video_decode",
         "audio image text video",
         "registry",
@@ -133,8 +133,15 @@ LAYERS = {
     "vecserve_server.serving": [
         "__init__ options semaphore",
         "budget graph request",
+        "decoding",
         "model tensor_model tower",
         "bundle_model",
+    ],
+    "vecserve_server.serving.decoding": [
+        "__init__ messages preload shared_memory",
+        "worker",
+        "process",
+        "pool",
     ],
     "vecserve_server.telemetry": ["__init__ logs statistics timings", "metrics"],
     "vecserve_export": [

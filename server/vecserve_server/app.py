@@ -23,6 +23,7 @@ from vecserve_server.modalities.content import Limits
 from vecserve_server.models.manager import ModelManager
 from vecserve_server.models.registry import ModelRegistry
 from vecserve_server.scheduling.runner import Runner
+from vecserve_server.serving.decoding.pool import DecodePool
 from vecserve_server.telemetry.metrics import Metrics
 
 _log = logging.getLogger(__name__)
@@ -41,6 +42,9 @@ class App:
         self._prepare_threads = ThreadPoolExecutor(
             config.prepare_workers, thread_name_prefix="prepare"
         )
+        self._decoders = DecodePool(
+            config.prepare_workers, config.max_decode_mb * 1024 * 1024, config.max_decode_s
+        )
         self._load_threads = ThreadPoolExecutor(config.prepare_workers, thread_name_prefix="load")
         limits = Limits(
             max_text_bytes=config.max_text_kb * 1024,
@@ -56,6 +60,7 @@ class App:
             LoadResources(
                 runner=self._runner,
                 prepare_threads=self._prepare_threads,
+                decoders=self._decoders,
                 prepare_workers=config.prepare_workers,
                 cores=config.compute_cores,
                 queue_delay_s=config.queue_delay_us / 1e6,
@@ -146,6 +151,7 @@ class App:
         self._metrics_server.server_close()
         self._metrics_thread.join()
         self._load_threads.shutdown()
+        await self._decoders.close()
         self._prepare_threads.shutdown()
         self._runner.close()
         _log.info("stopped")

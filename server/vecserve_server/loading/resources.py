@@ -7,6 +7,7 @@ from pathlib import Path
 from vecserve_server.loading.providers import Providers
 from vecserve_server.modalities.content import Limits
 from vecserve_server.scheduling.runner import Runner
+from vecserve_server.serving.decoding.pool import DecodePool
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +16,7 @@ class LoadResources:
 
     runner: Runner
     prepare_threads: Executor
+    decoders: DecodePool
     prepare_workers: int
     cores: int
     queue_delay_s: float

@@ -8,6 +8,8 @@ transparency, so that the stored colour stays. 16-bit gray, which both clip to
 white, is scaled.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -20,6 +22,12 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from vecserve_server.errors import InvalidItem
 from vecserve_server.modalities.base import Fields, Modality
 from vecserve_server.modalities.content import Content, Limits
+from vecserve_server.modalities.image_structure import (
+    MAX_CHUNKS,
+    MAX_SCANS,
+    too_many_chunks,
+    too_many_scans,
+)
 from vecserve_server.modalities.rows import Prepared, Row
 from vecserve_server.modalities.signatures import describe
 from vecserve_server.reasons import Reason
@@ -39,7 +47,9 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
-
+# Of the costliest, measured: a WebP file's two canvases, its copy of one and Pillow's own
+# image of 4 bytes a pixel, laid on white.
+_PEAK_BYTES_PER_PIXEL = 20
 _PROBES = 2
 
 
@@ -56,6 +66,7 @@ class ImageModality(Modality[ImageInput, EncodedImage]):
 
     fields: ClassVar[Fields] = {"image": EncodedImage}
     accepts = (EncodedImage,)
+    decodes = True
 
     def __init__(self, spec: ImageInput, bundle_dir: Path, limits: Limits) -> None:
         """Raises ValueError if the pixel limit is over Pillow's."""
@@ -87,11 +98,21 @@ class ImageModality(Modality[ImageInput, EncodedImage]):
             self._row(random.integers(0, 256, self._shape, dtype=np.uint8)) for _ in range(_PROBES)
         ]
 
+    def decoded_bytes(self, content: EncodedImage) -> int:
+        """Return what the image takes at its largest, in its slowest step.
+
+        Raises InvalidItem: IMAGE_EMPTY, IMAGE_UNREADABLE, IMAGE_TRUNCATED,
+        IMAGE_TOO_LARGE.
+        """
+        with _readable(content.data, self._max_pixels):
+            image = self._open(content.data)
+        return image.width * image.height * _PEAK_BYTES_PER_PIXEL
+
     def prepare(self, content: EncodedImage, *, refuse_truncation: bool) -> Prepared:
         """Decode, turn upright, convert, resize and crop an image; nothing is ever truncated.
 
         Raises InvalidItem: IMAGE_EMPTY, IMAGE_UNREADABLE, IMAGE_TRUNCATED,
-        IMAGE_TOO_LARGE, IMAGE_UNSUPPORTED.
+        IMAGE_TOO_LARGE, IMAGE_TOO_COMPLEX, IMAGE_UNSUPPORTED.
         """
         image = _turn_upright(self._decode(content.data))
         image = _to_rgb(image, on_white=self._spec.transparency == "white")
@@ -101,33 +122,18 @@ class ImageModality(Modality[ImageInput, EncodedImage]):
         return Row({self._spec.graph_input: pixels})
 
     def _decode(self, data: bytes) -> Image.Image:
+        with _readable(data, self._max_pixels):
+            image = self._open(data)
+            _check_parts(data, image.format)
+            image.load()
+        return image
+
+    def _open(self, data: bytes) -> Image.Image:
+        """Read an image's header."""
         if not data:
             raise InvalidItem(Reason.IMAGE_EMPTY, "the image has 0 bytes: send a whole image file")
-        try:
-            image = Image.open(BytesIO(data), formats=_FORMATS)
-            self._check_size(*image.size, "is")
-            image.load()
-        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-            raise _too_large("the image has far too many pixels", self._max_pixels) from error
-        except UnidentifiedImageError as error:
-            raise InvalidItem(
-                Reason.IMAGE_UNREADABLE,
-                f"the image cannot be read, its bytes start like {describe(data)}: "
-                f"send a whole {_ACCEPTED} file",
-            ) from error
-        except InvalidItem:
-            raise
-        # Pillow's decoders raise nearly any exception on a damaged file.
-        except Exception as error:
-            if "truncated" in str(error).lower() or isinstance(error, EOFError):
-                raise InvalidItem(
-                    Reason.IMAGE_TRUNCATED,
-                    f"the image ends too early ({error}): send all of the file",
-                ) from error
-            raise InvalidItem(
-                Reason.IMAGE_UNREADABLE,
-                f"the image is damaged ({error}): send a whole {_ACCEPTED} file",
-            ) from error
+        image = Image.open(BytesIO(data), formats=_FORMATS)
+        self._check_size(*image.size, "is")
         return image
 
     def _check_size(self, width: int, height: int, verb: str) -> None:
@@ -144,6 +150,48 @@ class ImageModality(Modality[ImageInput, EncodedImage]):
         left = _offset(width - spec.crop_width, spec)
         top = _offset(height - spec.crop_height, spec)
         return np.asarray(image.crop((left, top, left + spec.crop_width, top + spec.crop_height)))
+
+
+@contextmanager
+def _readable(data: bytes, max_pixels: int) -> Iterator[None]:
+    """Turn what Pillow says of a file into an InvalidItem."""
+    try:
+        yield
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _too_large("the image has far too many pixels", max_pixels) from error
+    except UnidentifiedImageError as error:
+        raise InvalidItem(
+            Reason.IMAGE_UNREADABLE,
+            f"the image cannot be read, its bytes start like {describe(data)}: "
+            f"send a whole {_ACCEPTED} file",
+        ) from error
+    except (InvalidItem, MemoryError):
+        raise
+    # Pillow's decoders raise nearly any exception on a damaged file.
+    except Exception as error:
+        if "truncated" in str(error).lower() or isinstance(error, EOFError):
+            raise InvalidItem(
+                Reason.IMAGE_TRUNCATED,
+                f"the image ends too early ({error}): send all of the file",
+            ) from error
+        raise InvalidItem(
+            Reason.IMAGE_UNREADABLE,
+            f"the image is damaged ({error}): send a whole {_ACCEPTED} file",
+        ) from error
+
+
+def _check_parts(data: bytes, form: str | None) -> None:
+    if form in ("JPEG", "MPO") and too_many_scans(data):
+        what, most = "scans", MAX_SCANS
+    elif form == "PNG" and too_many_chunks(data):
+        what, most = "chunks", MAX_CHUNKS
+    else:
+        return
+    raise InvalidItem(
+        Reason.IMAGE_TOO_COMPLEX,
+        f"the {form} file has more than {most} {what}, which is all that the server takes: "
+        "write it anew",
+    )
 
 
 def _too_large(what: str, max_pixels: int) -> InvalidItem:

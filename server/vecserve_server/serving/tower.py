@@ -1,6 +1,7 @@
 """Tower in service: an item's way through prepare, queue, compute and finish."""
 
 import asyncio
+import pickle
 import time
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from vecserve_server.reasons import Reason
 from vecserve_server.repository.manifest import Tower
 from vecserve_server.scheduling.options import JobOptions
 from vecserve_server.scheduling.runner import JobOutcome
+from vecserve_server.serving.decoding.pool import DecodePool
 from vecserve_server.serving.graph import ServedGraph
 from vecserve_server.serving.options import Dimensions, EmbedOptions, resolve
 from vecserve_server.serving.semaphore import WeightedSemaphore
@@ -45,6 +47,7 @@ class ServedTower:
         dimensions: Dimensions,
         graph: ServedGraph,
         prepare_threads: Executor,
+        decoders: DecodePool,
         *,
         prepare_workers: int,
     ) -> None:
@@ -53,6 +56,8 @@ class ServedTower:
         self.modality = modality
         self._dimensions = dimensions
         self._threads = prepare_threads
+        self._decoders = decoders
+        self._pickled = pickle.dumps(modality) if modality.decodes else None
         # Items being prepared, or prepared but not yet in the queue: enough to
         # keep the threads busy.
         self._staging = WeightedSemaphore(2 * prepare_workers)
@@ -67,7 +72,7 @@ class ServedTower:
         """
         plan = resolve(options, self.tower, self._dimensions, windowed=self.modality.windowed)
         with self.graph.unanswered(1):
-            prepared, queued = await self._prepare(content, options, timings)
+            prepared, queued = await self._prepare(content, options, job_options, timings)
             try:
                 outcomes = await self._compute(prepared, plan.output.name, job_options)
             finally:
@@ -81,7 +86,7 @@ class ServedTower:
         return Embedded(vectors, prepared.token_count, prepared.truncated)
 
     async def _prepare(
-        self, content: Content, options: EmbedOptions, timings: Timings
+        self, content: Content, options: EmbedOptions, job_options: JobOptions, timings: Timings
     ) -> tuple[Prepared, float]:
         """Prepare an item and take a place in the queue for each of its rows.
 
@@ -97,6 +102,13 @@ class ServedTower:
             )
             if self.modality.is_quick(content):
                 prepared = prepare()
+            elif self._pickled is not None:
+                prepared = await self._decoders.prepare(
+                    self._pickled,
+                    content,
+                    refuse_truncation=options.refuse_truncation,
+                    deadline=job_options.deadline,
+                )
             else:
                 loop = asyncio.get_running_loop()
                 prepared = await loop.run_in_executor(self._threads, prepare)
