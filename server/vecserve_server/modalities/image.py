@@ -80,7 +80,6 @@ class ImageModality(Modality[ImageInput, EncodedImage]):
         self._spec = spec
         self._shape = (spec.crop_height, spec.crop_width, 3)
         self._max_pixels = limits.max_image_pixels
-        Image.init()  # load the decoders now, not in the first request
 
     @staticmethod
     def from_bytes(data: bytes) -> EncodedImage:

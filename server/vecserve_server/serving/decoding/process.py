@@ -16,8 +16,14 @@ from vecserve_server.serving.decoding.worker import LENGTH, work
 
 # Never forked from the server itself: its threads hold locks.
 _context = multiprocessing.get_context("forkserver")
+# `preload` is to come before NumPy. A modality that is not named is imported in each worker.
 _context.set_forkserver_preload(
-    ["vecserve_server.serving.decoding.preload", "vecserve_server.serving.decoding.worker"]
+    [
+        "vecserve_server.serving.decoding.preload",
+        "vecserve_server.serving.decoding.worker",
+        "vecserve_server.modalities.audio",
+        "vecserve_server.modalities.image",
+    ]
 )
 
 _READ_BYTES = 1 << 16
@@ -80,8 +86,11 @@ class WorkerProcess:
         """Let it go once it is dead: return its exit code, or None if it has to be killed."""
         killed = self.alive
         if killed:
+            self._stop_reading()
             self._process.kill()
-        self._close()
+        self._connection.close()
+        while self._descriptors:
+            os.close(self._descriptors.pop())
         await asyncio.to_thread(self._process.join)
         exit_code = self._process.exitcode
         self._process.close()
@@ -97,7 +106,7 @@ class WorkerProcess:
         self._received += data
         self._descriptors += descriptors
         if not data or len(self._received) > _MAX_REPLY_BYTES or len(self._descriptors) > 1:
-            self._close()
+            self._stop_reading()
         self._news.set()
 
     def _take_text(self) -> bytes | None:
@@ -125,12 +134,6 @@ class WorkerProcess:
             for descriptor in descriptors:
                 os.close(descriptor)
 
-    def _close(self) -> None:
-        """Read no more from it."""
-        if not self.alive:
-            return
+    def _stop_reading(self) -> None:
         self.alive = False
         asyncio.get_running_loop().remove_reader(self._connection.fileno())
-        self._connection.close()
-        while self._descriptors:
-            os.close(self._descriptors.pop())

@@ -38,10 +38,8 @@ def work(connection: socket.socket, memory_bytes: int, max_cpu_s: float) -> None
     # The server may end at any time.
     with connection, connection.makefile("rb") as tasks, suppress(EOFError, ConnectionError):
         while True:
-            task = pickle.load(tasks)
-            limit_s = math.ceil(time.process_time() + max_cpu_s)
-            resource.setrlimit(resource.RLIMIT_CPU, (limit_s, resource.RLIM_INFINITY))
-            _answer(connection, task)
+            # Not named here: an idle worker would keep the file.
+            _answer(connection, pickle.load(tasks), max_cpu_s)
 
 
 def _confine(kept: int, memory_bytes: int) -> None:
@@ -56,7 +54,9 @@ def _confine(kept: int, memory_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _answer(connection: socket.socket, task: Task) -> None:
+def _answer(connection: socket.socket, task: Task, max_cpu_s: float) -> None:
+    limit_s = math.ceil(time.process_time() + max_cpu_s)
+    resource.setrlimit(resource.RLIMIT_CPU, (limit_s, resource.RLIM_INFINITY))
     descriptors: list[int] = []
     try:
         reply = _prepare(task, descriptors)
