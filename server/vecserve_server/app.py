@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -42,9 +43,7 @@ class App:
         self._prepare_threads = ThreadPoolExecutor(
             config.prepare_workers, thread_name_prefix="prepare"
         )
-        self._decoders = DecodePool(
-            config.prepare_workers, config.max_decode_mb * 1024 * 1024, config.max_decode_s
-        )
+        self._decoders = _decoders(config)
         self._load_threads = ThreadPoolExecutor(config.prepare_workers, thread_name_prefix="load")
         limits = Limits(
             max_text_bytes=config.max_text_kb * 1024,
@@ -151,7 +150,8 @@ class App:
         self._metrics_server.server_close()
         self._metrics_thread.join()
         self._load_threads.shutdown()
-        await self._decoders.close()
+        if self._decoders:
+            await self._decoders.close()
         self._prepare_threads.shutdown()
         self._runner.close()
         _log.info("stopped")
@@ -161,3 +161,12 @@ class App:
         ready = {"": whole, embedding.SERVICE: whole, inference.SERVICE: whole}
         ready |= self._manager.readiness()
         await self._health.set({name: one and not self._stopping for name, one in ready.items()})
+
+
+def _decoders(config: ServerConfig) -> DecodePool | None:
+    """Return what decodes files; None where the kernel has not what bounds a process."""
+    if sys.platform != "linux":
+        return None
+    return DecodePool(
+        config.prepare_workers, config.max_decode_mb * 1024 * 1024, config.max_decode_s
+    )

@@ -20,7 +20,6 @@ from vecserve_server.repository.errors import BundleError
 from vecserve_server.repository.manifest import Pooling, Tower
 from vecserve_server.scheduling.options import BatchLimits
 from vecserve_server.serving.bundle_model import BundleModel, describe
-from vecserve_server.serving.decoding.process import start_fork_server
 from vecserve_server.serving.model import InService, ServedModel
 from vecserve_server.serving.options import Dimensions
 from vecserve_server.serving.tower import ServedTower, to_job
@@ -98,8 +97,8 @@ def load_bundle(bundle: Bundle, resources: LoadResources) -> LoadedBundle:
 def _load_tower(bundle: Bundle, tower: Tower, resources: LoadResources) -> LoadedTower:
     try:
         modality = build_modality(tower.input, bundle.folder, resources.limits)
-        if modality.decodes:
-            start_fork_server()
+        if modality.decodes and resources.decoders:
+            resources.decoders.start()
     except ValueError as error:
         raise BundleError(f"{bundle.folder}: {error}") from error
     # The integers were chosen for the kernels of ONNX Runtime's own cpu.

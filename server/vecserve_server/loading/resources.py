@@ -12,11 +12,14 @@ from vecserve_server.serving.decoding.pool import DecodePool
 
 @dataclass(frozen=True, slots=True)
 class LoadResources:
-    """What loaded models share: the threads, and the bounds that follow from the resources."""
+    """What loaded models share: the threads, and the bounds that follow from the resources.
+
+    Without `decoders` the prepare threads decode.
+    """
 
     runner: Runner
     prepare_threads: Executor
-    decoders: DecodePool
+    decoders: DecodePool | None
     prepare_workers: int
     cores: int
     queue_delay_s: float

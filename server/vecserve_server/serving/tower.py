@@ -47,7 +47,7 @@ class ServedTower:
         dimensions: Dimensions,
         graph: ServedGraph,
         prepare_threads: Executor,
-        decoders: DecodePool,
+        decoders: DecodePool | None,
         *,
         prepare_workers: int,
     ) -> None:
@@ -57,7 +57,7 @@ class ServedTower:
         self._dimensions = dimensions
         self._threads = prepare_threads
         self._decoders = decoders
-        self._pickled = pickle.dumps(modality) if modality.decodes else None
+        self._pickled = pickle.dumps(modality) if modality.decodes else b""
         # Items being prepared, or prepared but not yet in the queue: enough to
         # keep the threads busy.
         self._staging = WeightedSemaphore(2 * prepare_workers)
@@ -102,7 +102,7 @@ class ServedTower:
             )
             if self.modality.is_quick(content):
                 prepared = prepare()
-            elif self._pickled is not None:
+            elif self._decoders and self._pickled:
                 prepared = await self._decoders.prepare(
                     self._pickled,
                     content,

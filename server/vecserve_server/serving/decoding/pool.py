@@ -23,7 +23,7 @@ from vecserve_server.reasons import Reason
 from vecserve_server.scheduling.deadline import Deadline
 from vecserve_server.serving.budget import ByteBudget
 from vecserve_server.serving.decoding.messages import Reply, Task
-from vecserve_server.serving.decoding.process import WorkerDied, WorkerProcess
+from vecserve_server.serving.decoding.process import WorkerDied, WorkerProcess, start_fork_server
 from vecserve_server.serving.semaphore import WeightedSemaphore
 
 T = TypeVar("T")
@@ -50,6 +50,10 @@ class DecodePool:
         self._max_cpu_s = max_cpu_s
         self._idle: list[WorkerProcess] = []
         self._background: set[asyncio.Task[Any]] = set()
+
+    def start(self) -> None:
+        """Get ready to fork workers; slow, for a worker thread."""
+        start_fork_server()
 
     async def prepare(
         self, modality: bytes, content: Content, *, refuse_truncation: bool, deadline: Deadline
