@@ -137,9 +137,11 @@ def test_a_server_that_is_killed_takes_the_decoder_along(repository: Path, tmp_p
 def test_a_decoder_that_is_killed_while_idle_is_replaced(repository: Path) -> None:
     with serving(repository, "--prepare-workers", "1") as (_, stub):
         first = process_of_the_decoder(stub)
-        # As a service manager stops all of a service: the server answers what it accepted.
-        os.kill(first, signal.SIGTERM)
-        os.kill(first, signal.SIGINT)
+        # A service manager signals all of a service: the server still has items to answer.
+        fork_server = int(Path(f"/proc/{first}/stat").read_text().rpartition(")")[2].split()[1])
+        for process in (first, fork_server):
+            os.kill(process, signal.SIGTERM)
+            os.kill(process, signal.SIGINT)
         assert process_of_the_decoder(stub) == first
         os.kill(first, signal.SIGKILL)
         wait_until_gone(first)
