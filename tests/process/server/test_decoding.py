@@ -86,12 +86,13 @@ def test_what_the_decoder_does_not_survive_is_refused_alone(repository: Path) ->
     items = [text(command, command) for command in commands]
     items += [text(f"number {n}", f"number {n}") for n in range(20)]
     flags = ("--max-decode-s", "1", "--max-decode-mb", str(HELD_MIB))
-    with serving(repository, *flags) as (_, stub):
+    with serving(repository, *flags) as (server, stub):
         results = {result.item_id: result for result in embed(stub, NAME, *items)}
         for command, reason in commands.items():
             code, said, sentence = error(results[command])
             assert (code, said) == ("INVALID_ARGUMENT", reason)
             assert ": " in sentence
+        server.wait_for_log("a decode worker ended and is replaced: the decoder crashed")
         for number in range(20):
             assert vector(results[f"number {number}"]).tolist() == [number]
 

@@ -11,6 +11,7 @@ timeout for a task.
 """
 
 import asyncio
+import logging
 import signal
 from collections.abc import Coroutine
 from dataclasses import replace
@@ -25,6 +26,8 @@ from vecserve_server.serving.budget import ByteBudget
 from vecserve_server.serving.decoding.messages import Reply, Task
 from vecserve_server.serving.decoding.process import WorkerDied, WorkerProcess, start_fork_server
 from vecserve_server.serving.semaphore import WeightedSemaphore
+
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -101,10 +104,13 @@ class DecodePool:
             # Whatever it still does is for nobody.
             ending = self._in_background(self._end(worker))
             if isinstance(error, WorkerDied):
-                raise self._refusal(await asyncio.shield(ending)) from error
-            if isinstance(error, TimeoutError):
-                raise self._too_slow() from error
-            raise
+                refusal = self._refusal(await asyncio.shield(ending))
+            elif isinstance(error, TimeoutError):
+                refusal = self._too_slow()
+            else:
+                raise
+            _log.warning("a decode worker ended and is replaced: %s", refusal)
+            raise refusal from error
         self._put_back(worker)
         return reply
 
