@@ -85,7 +85,7 @@ class ServerConfig(BaseSettings):
         description="threads that tokenize, and processes that decode files",
     )
     max_decode_s: float = Field(
-        default=10,
+        default=30,
         gt=0,
         description="CPU time that decoding one file may take, in seconds",
     )

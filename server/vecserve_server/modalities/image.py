@@ -24,9 +24,9 @@ from vecserve_server.modalities.base import Fields, Modality
 from vecserve_server.modalities.content import Content, Limits
 from vecserve_server.modalities.image_structure import (
     MAX_CHUNKS,
-    MAX_SCANS,
+    has_more_scans,
+    max_scans,
     too_many_chunks,
-    too_many_scans,
 )
 from vecserve_server.modalities.rows import Prepared, Row
 from vecserve_server.modalities.signatures import describe
@@ -127,7 +127,7 @@ class ImageModality(Modality[ImageInput, EncodedImage]):
     def _decode(self, data: bytes) -> Image.Image:
         with _readable(data, self._max_pixels):
             image = self._open(data)
-            _check_parts(data, image.format)
+            _check_parts(data, image)
             image.load()
         return image
 
@@ -183,17 +183,17 @@ def _readable(data: bytes, max_pixels: int) -> Iterator[None]:
         ) from error
 
 
-def _check_parts(data: bytes, form: str | None) -> None:
-    if form in ("JPEG", "MPO") and too_many_scans(data):
-        what, most = "scans", MAX_SCANS
-    elif form == "PNG" and too_many_chunks(data):
-        what, most = "chunks", MAX_CHUNKS
-    else:
-        return
-    raise InvalidItem(
-        Reason.IMAGE_TOO_COMPLEX,
-        f"the {form} file has more than {most} {what}, which is all that the server takes: "
-        "write it anew",
+def _check_parts(data: bytes, image: Image.Image) -> None:
+    most = max_scans(image.width * image.height)
+    if image.format in ("JPEG", "MPO") and has_more_scans(data, most):
+        raise _too_complex(f"the JPEG file has more than {most} scans")
+    if image.format == "PNG" and too_many_chunks(data):
+        raise _too_complex(f"the PNG file has more than {MAX_CHUNKS} chunks")
+
+
+def _too_complex(what: str) -> InvalidItem:
+    return InvalidItem(
+        Reason.IMAGE_TOO_COMPLEX, f"{what}, which is all that the server takes: write it anew"
     )
 
 

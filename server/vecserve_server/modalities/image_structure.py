@@ -8,8 +8,10 @@ megapixel at most), Pillow cannot ask. A PNG's chunk of 12 bytes is a turn of Pi
 
 import re
 
-MAX_SCANS = 100
-"""Ten times what libjpeg writes (jpeg_simple_progression: 10 of a colour image)."""
+# Ten times what libjpeg writes (jpeg_simple_progression: 10 of a colour image), and twice that
+# of an image so large that its scans take long: 100 of 64 megapixels took 8.2 s of CPU.
+_MAX_SCANS, _MIN_SCANS = 100, 20
+_MAX_SCANNED_PIXELS = 1_280_000_000
 
 MAX_CHUNKS = 1 << 16
 """libpng writes chunks of 8 KiB: half a gigabyte of them."""
@@ -21,21 +23,26 @@ _MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
 _PNG_HEADER_BYTES, _PNG_CHUNK_BYTES = 8, 12
 
 
-def too_many_scans(jpeg: bytes) -> bool:
-    """Whether a JPEG file has more than MAX_SCANS scans."""
+def max_scans(pixels: int) -> int:
+    """Return how many scans a JPEG of so many pixels may have."""
+    return min(_MAX_SCANS, max(_MIN_SCANS, _MAX_SCANNED_PIXELS // max(pixels, 1)))
+
+
+def has_more_scans(jpeg: bytes, most: int) -> bool:
+    """Whether a JPEG file has more than `most` scans."""
     # Nearly all files: also a scan's marker in a thumbnail, or by chance in what follows the
     # image, counts here.
-    if jpeg.count(_START_OF_SCAN) <= MAX_SCANS:
+    if jpeg.count(_START_OF_SCAN) <= most:
         return False
     scans, at = 0, 2
-    while scans <= MAX_SCANS and (found := _MARKER.search(jpeg, at)):
+    while scans <= most and (found := _MARKER.search(jpeg, at)):
         at, kind = found.end(), found[1][0]
         if kind == _END_OF_IMAGE:
             return False
         scans += kind == _START_OF_SCAN[1]
         if kind != _TEMPORARY:
             at += int.from_bytes(jpeg[at : at + 2])
-    return scans > MAX_SCANS
+    return scans > most
 
 
 def too_many_chunks(png: bytes) -> bool:

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from vecserve_server.errors import InvalidItem
 from vecserve_server.modalities.content import Limits
 from vecserve_server.modalities.image import EncodedImage, ImageModality
+from vecserve_server.modalities.image_structure import max_scans
 from vecserve_server.repository.manifest import ImageInput
 
 SPEC = ImageInput(resize_shortest_edge=64, resample="bicubic", crop_height=64, crop_width=64)
@@ -202,6 +203,7 @@ def test_a_jpeg_of_too_many_scans() -> None:
     error = refusal(progressive(101))
     assert error.reason == "IMAGE_TOO_COMPLEX"
     assert "more than 100 scans" in error.message
+    assert [max_scans(pixels) for pixels in (1, 12_800_000, 64_000_000)] == [100, 100, 20]
     # A film behind the picture, as phones write it, holds the marker by chance.
     motion = progressive(10, after=b"\xff\xda" * 1000)
     PIPELINE.prepare(EncodedImage(motion), refuse_truncation=False)
