@@ -99,13 +99,12 @@ def test_what_the_decoder_does_not_survive_is_refused_alone(repository: Path) ->
 
 def test_a_deadline_ends_the_decoder(repository: Path, tmp_path: Path) -> None:
     with serving(repository, "--prepare-workers", "1") as (_, stub):
-        fifo = tmp_path / "fifo"
-        os.mkfifo(fifo)
-        late = request(f"hang {fifo}")
-        late.options.timeout.FromMilliseconds(1500)
-        call = stub.Embed.future(late)
-        process = int(fifo.read_text())
-        (result,) = call.result().results
+        process = process_of_the_decoder(stub)
+        # Nobody reads the pipe: it waits to open it.
+        os.mkfifo(tmp_path / "fifo")
+        late = request(f"hang {tmp_path / 'fifo'}")
+        late.options.timeout.FromMilliseconds(2000)
+        (result,) = stub.Embed(late, timeout=TIMEOUT_S).results
         assert error(result)[:2] == ("DEADLINE_EXCEEDED", "DEADLINE_MISSED")
         wait_until_gone(process)
         assert vector(*embed(stub, NAME, text("a", "number 3"))).tolist() == [3]
