@@ -8,8 +8,6 @@ transparency, so that the stored colour stays. 16-bit gray, which both clip to
 white, is scaled.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -106,8 +104,7 @@ class ImageModality(Modality[ImageInput, EncodedImage]):
         Raises InvalidItem: IMAGE_EMPTY, IMAGE_UNREADABLE, IMAGE_TRUNCATED,
         IMAGE_TOO_LARGE.
         """
-        with _readable(content.data, self._max_pixels):
-            image = self._open(content.data)
+        image = self._decode(content.data, header_only=True)
         per_pixel = _PEAK_BYTES_PER_PIXEL.get(image.format or "", _MOST_BYTES_PER_PIXEL)
         return image.width * image.height * per_pixel
 
@@ -124,19 +121,36 @@ class ImageModality(Modality[ImageInput, EncodedImage]):
     def _row(self, pixels: npt.NDArray[np.uint8]) -> Row:
         return Row({self._spec.graph_input: pixels})
 
-    def _decode(self, data: bytes) -> Image.Image:
-        with _readable(data, self._max_pixels):
-            image = self._open(data)
-            _check_parts(data, image)
-            image.load()
-        return image
-
-    def _open(self, data: bytes) -> Image.Image:
-        """Read an image's header."""
+    def _decode(self, data: bytes, *, header_only: bool = False) -> Image.Image:
         if not data:
             raise InvalidItem(Reason.IMAGE_EMPTY, "the image has 0 bytes: send a whole image file")
-        image = Image.open(BytesIO(data), formats=_FORMATS)
-        self._check_size(*image.size, "is")
+        try:
+            image = Image.open(BytesIO(data), formats=_FORMATS)
+            self._check_size(*image.size, "is")
+            if not header_only:
+                _check_parts(data, image)
+                image.load()
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+            raise _too_large("the image has far too many pixels", self._max_pixels) from error
+        except UnidentifiedImageError as error:
+            raise InvalidItem(
+                Reason.IMAGE_UNREADABLE,
+                f"the image cannot be read, its bytes start like {describe(data)}: "
+                f"send a whole {_ACCEPTED} file",
+            ) from error
+        except (InvalidItem, MemoryError):
+            raise
+        # Pillow's decoders raise nearly any exception on a damaged file.
+        except Exception as error:
+            if "truncated" in str(error).lower() or isinstance(error, EOFError):
+                raise InvalidItem(
+                    Reason.IMAGE_TRUNCATED,
+                    f"the image ends too early ({error}): send all of the file",
+                ) from error
+            raise InvalidItem(
+                Reason.IMAGE_UNREADABLE,
+                f"the image is damaged ({error}): send a whole {_ACCEPTED} file",
+            ) from error
         return image
 
     def _check_size(self, width: int, height: int, verb: str) -> None:
@@ -155,32 +169,11 @@ class ImageModality(Modality[ImageInput, EncodedImage]):
         return np.asarray(image.crop((left, top, left + spec.crop_width, top + spec.crop_height)))
 
 
-@contextmanager
-def _readable(data: bytes, max_pixels: int) -> Iterator[None]:
-    """Turn what Pillow says of a file into an InvalidItem."""
-    try:
-        yield
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise _too_large("the image has far too many pixels", max_pixels) from error
-    except UnidentifiedImageError as error:
-        raise InvalidItem(
-            Reason.IMAGE_UNREADABLE,
-            f"the image cannot be read, its bytes start like {describe(data)}: "
-            f"send a whole {_ACCEPTED} file",
-        ) from error
-    except (InvalidItem, MemoryError):
-        raise
-    # Pillow's decoders raise nearly any exception on a damaged file.
-    except Exception as error:
-        if "truncated" in str(error).lower() or isinstance(error, EOFError):
-            raise InvalidItem(
-                Reason.IMAGE_TRUNCATED,
-                f"the image ends too early ({error}): send all of the file",
-            ) from error
-        raise InvalidItem(
-            Reason.IMAGE_UNREADABLE,
-            f"the image is damaged ({error}): send a whole {_ACCEPTED} file",
-        ) from error
+def _too_large(what: str, max_pixels: int) -> InvalidItem:
+    return InvalidItem(
+        Reason.IMAGE_TOO_LARGE,
+        f"{what}, the server takes {max_pixels} in all: crop it or scale it down",
+    )
 
 
 def _check_parts(data: bytes, image: Image.Image) -> None:
@@ -194,13 +187,6 @@ def _check_parts(data: bytes, image: Image.Image) -> None:
 def _too_complex(what: str) -> InvalidItem:
     return InvalidItem(
         Reason.IMAGE_TOO_COMPLEX, f"{what}, which is all that the server takes: write it anew"
-    )
-
-
-def _too_large(what: str, max_pixels: int) -> InvalidItem:
-    return InvalidItem(
-        Reason.IMAGE_TOO_LARGE,
-        f"{what}, the server takes {max_pixels} in all: crop it or scale it down",
     )
 
 
