@@ -5,7 +5,7 @@ touched. An item that nobody waits for any more ends with its worker, too.
 
 Not a library's pool. Pebble 5.2 ends a worker by a signal that Python handles, so a decoder
 in C goes on for the 3 s after which it is killed, and one such end waits for the other: of two
-files of 16 CPU s, allowed 1 s, one was ended after 4.1 s and one after 7.1. It also unpickles
+files of 30 CPU s, allowed 1 s, one was ended after 4.1 s and one after 7.1. It also unpickles
 what workers send, and so would run what a file that has taken over a decoder sends. Loky has no
 timeout for a task.
 """
