@@ -124,7 +124,7 @@ LAYERS = {
         "__init__ audio_tags audio_tolerance content image_formats png_chunks resample rows "
         "text_cut tiff_header",
         "audio_flac audio_mpeg audio_ogg audio_riff signatures",
-        "audio_parts base encoding finish video_container",
+        "audio_parts base encoding finish image_structure video_container",
         "audio_decode video_decode",
         "video_frames",
         "audio image text video",
@@ -149,8 +149,15 @@ LAYERS = {
     "vecserve_server.serving": [
         "__init__ options semaphore",
         "budget graph request",
+        "decoding",
         "model tensor_model tower",
         "bundle_model",
+    ],
+    "vecserve_server.serving.decoding": [
+        "__init__ messages preload shared_memory",
+        "worker",
+        "process",
+        "pool",
     ],
     "vecserve_server.telemetry": ["__init__ logs statistics timings", "metrics"],
     "vecserve_export": [

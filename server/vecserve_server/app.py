@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -27,6 +28,7 @@ from vecserve_server.models.manager import ModelManager
 from vecserve_server.models.registry import ModelRegistry
 from vecserve_server.scheduling.runner import Runner
 from vecserve_server.scheduling.time_limit import TimeLimit
+from vecserve_server.serving.decoding.pool import DecodePool
 from vecserve_server.telemetry.metrics import Metrics
 
 _log = logging.getLogger(__name__)
@@ -54,6 +56,7 @@ class App:
         self._prepare_threads = ThreadPoolExecutor(
             config.prepare_workers, thread_name_prefix="prepare"
         )
+        self._decoders = _decoders(config)
         self._load_threads = ThreadPoolExecutor(config.prepare_workers, thread_name_prefix="load")
         limits = Limits(
             max_text_bytes=config.max_text_kb * 1024,
@@ -71,6 +74,7 @@ class App:
                 card_runner=self._card_runner,
                 watchdog=self._watchdog,
                 prepare_threads=self._prepare_threads,
+                decoders=self._decoders,
                 prepare_workers=config.prepare_workers,
                 cores=config.compute_cores,
                 queue_delay_s=config.queue_delay_us / 1e6,
@@ -171,6 +175,8 @@ class App:
         self._metrics_server.server_close()
         self._metrics_thread.join()
         self._load_threads.shutdown()
+        if self._decoders:
+            await self._decoders.close()
         self._prepare_threads.shutdown()
         self._runner.close()
         self._card_runner.close()
@@ -187,3 +193,12 @@ class App:
         for name, is_ready in self._manager.readiness().items():
             ready[name] = is_ready and name not in stuck
         self._health.set(ready)
+
+
+def _decoders(config: ServerConfig) -> DecodePool | None:
+    """Return what decodes files; None where the kernel has not what bounds a process."""
+    if sys.platform != "linux":
+        return None
+    return DecodePool(
+        config.prepare_workers, config.max_decode_mb * 1024 * 1024, config.max_decode_s
+    )

@@ -88,7 +88,18 @@ class ServerConfig(BaseSettings):
     prepare_workers: int = Field(
         default=CORES,
         ge=1,
-        description="threads that decode, resize and tokenize",
+        description="threads that tokenize, and processes that decode files",
+    )
+    max_decode_s: float = Field(
+        default=30,
+        gt=0,
+        description="CPU time that decoding one file may take, in seconds",
+    )
+    max_decode_mb: int = Field(
+        default=1536,
+        ge=1,
+        description="memory that one file may take while it is decoded, and all large ones "
+        "together, in MiB",
     )
     max_batch_s: float | None = Field(
         default=None,

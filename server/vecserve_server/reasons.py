@@ -109,6 +109,11 @@ class Reason(StrEnum):
 
     Crop it or scale it down.
     """
+    IMAGE_TOO_COMPLEX = auto()
+    """The image is coded in more parts (scans of a JPEG, chunks of a PNG) than the server takes.
+
+    Write it anew.
+    """
     IMAGE_UNSUPPORTED = auto()
     """The image has samples whose meaning is not known.
 
@@ -137,6 +142,18 @@ class Reason(StrEnum):
 
     Resample it, mix it down, or send files that were joined each alone.
     """
+    DECODING_TOO_SLOW = auto()
+    """The file takes longer to decode than the server allows.
+
+    Write it anew in a simpler form, scale it down, or send it in parts.
+    """
+    DECODING_TOO_LARGE = auto()
+    """The file takes more memory to decode than the server allows.
+
+    Scale it down, or send it in parts.
+    """
+    DECODER_CRASHED = auto()
+    """The decoder crashed on the file; the server did not. Write it anew."""
     PCM_INVALID = auto()
     """The samples are no whole number of frames. Check their format and channels."""
     VIDEO_EMPTY = auto()

@@ -58,6 +58,7 @@ class LoadedBundle:
                 dimensions,
                 graph,
                 resources.prepare_threads,
+                resources.decoders,
                 prepare_workers=resources.prepare_workers,
             )
             for loaded, graph in zip(self.towers, graphs, strict=True)
@@ -96,6 +97,8 @@ def load_bundle(bundle: Bundle, resources: LoadResources) -> LoadedBundle:
 def _load_tower(bundle: Bundle, tower: Tower, resources: LoadResources) -> LoadedTower:
     try:
         modality = build_modality(tower.input, bundle.folder, resources.limits)
+        if modality.decodes and resources.decoders:
+            resources.decoders.start()
     except ValueError as error:
         raise BundleError(f"{bundle.folder}: {error}") from error
     # The integers were chosen for the kernels of ONNX Runtime's own cpu.

@@ -66,6 +66,7 @@ class AudioModality(Modality[AudioInput, EncodedAudio | PcmAudio]):
     fields: ClassVar[Fields] = {"audio": EncodedAudio, "pcm": _pcm}
     accepts = (EncodedAudio, PcmAudio)
     windowed = True
+    decodes = True
 
     def __init__(self, spec: AudioInput, bundle_dir: Path, limits: Limits) -> None:
         self._spec = spec

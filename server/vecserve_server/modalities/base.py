@@ -38,6 +38,12 @@ class Modality(ABC, Generic[Spec, Item]):
     windowed: ClassVar[bool] = False
     """Whether an item may have several rows, each a part of it in time."""
 
+    decodes: ClassVar[bool] = False
+    """Whether its items are files to be decoded, which is done in processes of their own.
+
+    The modality is pickled to them.
+    """
+
     @abstractmethod
     def __init__(self, spec: Spec, bundle_dir: Path, limits: Limits) -> None:
         """Raises ValueError if a file of the bundle or a limit is not usable."""
@@ -101,6 +107,13 @@ class Modality(ABC, Generic[Spec, Item]):
     def is_quick(self, content: Item) -> bool:
         """Whether preparing this item takes less than handing it to a worker thread."""
         return False
+
+    def decoded_bytes(self, content: Item) -> int:
+        """Return about how much memory decoding takes at most, read from the file's header.
+
+        0 for what is no more than usual. Raises InvalidItem as `prepare` does.
+        """
+        return 0
 
     @abstractmethod
     def prepare(self, content: Item, *, refuse_truncation: bool) -> Prepared:

@@ -21,6 +21,12 @@ from vecserve_server.errors import InvalidItem
 from vecserve_server.modalities.base import Fields, Modality
 from vecserve_server.modalities.content import Content, Limits
 from vecserve_server.modalities.image_formats import ACCEPTED, FORMATS
+from vecserve_server.modalities.image_structure import (
+    MAX_CHUNKS,
+    has_more_scans,
+    max_scans,
+    too_many_chunks,
+)
 from vecserve_server.modalities.png_chunks import without_large_text
 from vecserve_server.modalities.rows import Prepared, Row
 from vecserve_server.modalities.signatures import describe
@@ -39,7 +45,12 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
-
+# Memory at its highest, by Pillow's name of the format, measured with 16 megapixels: Pillow's
+# own images take 4 bytes a pixel, and there are two while one is turned; a progressive JPEG has
+# its coefficients beside it (12 for CMYK), a WebP file two canvases and a copy (20).
+_PEAK_BYTES_PER_PIXEL = {"JPEG": 12, "MPO": 12, "PNG": 12}
+_MOST_BYTES_PER_PIXEL = 20
+_STRIP_PIXELS = 1 << 20
 _PROBES = 2
 
 
@@ -60,6 +71,7 @@ class ImageModality(Modality[ImageInput, EncodedImage | SampledVideo]):
     fields: ClassVar[Fields] = {"image": EncodedImage}
     accepts = (EncodedImage, SampledVideo)
     further_inputs: ClassVar[Fields] = {"video": EncodedVideo}
+    decodes = True
 
     def __init__(self, spec: ImageInput, bundle_dir: Path, limits: Limits) -> None:
         """Raises ValueError if the pixel limit is over Pillow's."""
@@ -74,7 +86,6 @@ class ImageModality(Modality[ImageInput, EncodedImage | SampledVideo]):
         self._shape = (spec.crop_height, spec.crop_width, 3)
         self._limits = limits
         self._max_pixels = limits.max_image_pixels
-        Image.init()  # load the decoders now, not in the first request
 
     @staticmethod
     def from_bytes(data: bytes) -> EncodedImage:
@@ -97,11 +108,23 @@ class ImageModality(Modality[ImageInput, EncodedImage | SampledVideo]):
             self._row(random.integers(0, 256, self._shape, dtype=np.uint8)) for _ in range(_PROBES)
         ]
 
+    def decoded_bytes(self, content: EncodedImage | SampledVideo) -> int:
+        """Return what decoding takes at its highest, of what the header says.
+
+        Of a video that is not known. Raises InvalidItem: IMAGE_EMPTY, IMAGE_UNREADABLE,
+        IMAGE_TRUNCATED, IMAGE_TOO_LARGE.
+        """
+        if isinstance(content, SampledVideo):
+            return super().decoded_bytes(content)
+        image = self._decode(content.data, header_only=True)
+        per_pixel = _PEAK_BYTES_PER_PIXEL.get(image.format or "", _MOST_BYTES_PER_PIXEL)
+        return image.width * image.height * per_pixel
+
     def prepare(self, content: EncodedImage | SampledVideo, *, refuse_truncation: bool) -> Prepared:
         """Decode, turn upright, convert, resize and crop an image; nothing is ever truncated.
 
-        Raises InvalidItem: IMAGE_EMPTY, IMAGE_UNREADABLE, IMAGE_TRUNCATED,
-        IMAGE_TOO_LARGE, IMAGE_UNSUPPORTED; for frames of a video what `sample` raises.
+        Raises InvalidItem: IMAGE_EMPTY, IMAGE_UNREADABLE, IMAGE_TRUNCATED, IMAGE_TOO_LARGE,
+        IMAGE_TOO_COMPLEX, IMAGE_UNSUPPORTED; for frames of a video what `sample` raises.
         """
         if isinstance(content, SampledVideo):
             return Prepared(sample(content, self._limits, self._frame_row))
@@ -115,13 +138,15 @@ class ImageModality(Modality[ImageInput, EncodedImage | SampledVideo]):
     def _row(self, pixels: npt.NDArray[np.uint8]) -> Row:
         return Row({self._spec.graph_input: pixels})
 
-    def _decode(self, data: bytes) -> Image.Image:
+    def _decode(self, data: bytes, *, header_only: bool = False) -> Image.Image:
         if not data:
             raise InvalidItem(Reason.IMAGE_EMPTY, "the image has 0 bytes: send a whole image file")
         try:
             image = Image.open(BytesIO(without_large_text(data)), formats=FORMATS)
             self._check_size(*image.size, "is")
-            image.load()
+            if not header_only:
+                _check_parts(data, image)
+                image.load()
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise _too_large("the image has far too many pixels", self._max_pixels) from error
         except UnidentifiedImageError as error:
@@ -130,7 +155,7 @@ class ImageModality(Modality[ImageInput, EncodedImage | SampledVideo]):
                 f"the image cannot be read, its bytes start like {describe(data)}: "
                 f"send a whole {ACCEPTED} file",
             ) from error
-        except InvalidItem:
+        except (InvalidItem, MemoryError):
             raise
         # Pillow's decoders raise nearly any exception on a damaged file.
         except Exception as error:
@@ -168,6 +193,20 @@ def _too_large(what: str, max_pixels: int) -> InvalidItem:
     )
 
 
+def _check_parts(data: bytes, image: Image.Image) -> None:
+    most = max_scans(image.width * image.height)
+    if image.format in ("JPEG", "MPO") and has_more_scans(data, most):
+        raise _too_complex(f"the JPEG file has more than {most} scans")
+    if image.format == "PNG" and too_many_chunks(data):
+        raise _too_complex(f"the PNG file has more than {MAX_CHUNKS} chunks")
+
+
+def _too_complex(what: str) -> InvalidItem:
+    return InvalidItem(
+        Reason.IMAGE_TOO_COMPLEX, f"{what}, which is all that the server takes: write it anew"
+    )
+
+
 def _turn_upright(image: Image.Image) -> Image.Image:
     """Apply the EXIF orientation. An image whose EXIF data is damaged stays as it is."""
     try:
@@ -194,11 +233,22 @@ def _to_rgb(image: Image.Image, *, on_white: bool) -> Image.Image:
             "guess: convert it to 8 or 16 bits a channel, unsigned",
         )
     if on_white and ("A" in image.getbands() or "transparency" in image.info):
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+        return _on_white(image)
     # A transparent colour is no part of the RGB image, and makes convert() warn.
     image.info.pop("transparency", None)
     return image.convert("RGB")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """Lay an image on white, a strip after the other: whole, it would be there four times."""
+    width, height = image.size
+    rgb = Image.new("RGB", image.size)
+    rows = max(1, _STRIP_PIXELS // width)
+    for top in range(0, height, rows):
+        strip = image.crop((0, top, width, min(top + rows, height))).convert("RGBA")
+        white = Image.new("RGBA", strip.size, "white")
+        rgb.paste(Image.alpha_composite(white, strip).convert("RGB"), (0, top))
+    return rgb
 
 
 def _resized(size: tuple[int, int], spec: ImageInput) -> tuple[int, int]:

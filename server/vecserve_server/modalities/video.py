@@ -41,6 +41,7 @@ class VideoModality(Modality[VideoInput, EncodedVideo]):
     fields: ClassVar[Fields] = {"video": EncodedVideo}
     accepts = (EncodedVideo,)
     windowed = True
+    decodes = True
 
     def __init__(self, spec: VideoInput, bundle_dir: Path, limits: Limits) -> None:
         """Raises ValueError if PyAV is not installed."""

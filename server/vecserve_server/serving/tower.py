@@ -1,6 +1,7 @@
 """Tower in service: an item's way through prepare, queue, compute and finish."""
 
 import asyncio
+import pickle
 import time
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from vecserve_server.reasons import Reason
 from vecserve_server.repository.manifest import Tower
 from vecserve_server.scheduling.options import JobOptions
 from vecserve_server.scheduling.runner import JobOutcome
+from vecserve_server.serving.decoding.pool import DecodePool
 from vecserve_server.serving.graph import ServedGraph
 from vecserve_server.serving.options import Dimensions, EmbedOptions, resolve
 from vecserve_server.serving.semaphore import FairSemaphore
@@ -45,6 +47,7 @@ class ServedTower:
         dimensions: Dimensions,
         graph: ServedGraph,
         prepare_threads: Executor,
+        decoders: DecodePool | None,
         *,
         prepare_workers: int,
     ) -> None:
@@ -53,6 +56,8 @@ class ServedTower:
         self.modality = modality
         self._dimensions = dimensions
         self._threads = prepare_threads
+        self._decoders = decoders
+        self._pickled = pickle.dumps(modality) if modality.decodes else b""
         # Items being prepared, or prepared but not yet in the queue: enough to
         # keep the threads busy, and few enough for the event loop to prepare short
         # ones in between: a call of 60,000 texts stopped it for 25 s.
@@ -87,11 +92,7 @@ class ServedTower:
         return Embedded(vectors, prepared.token_count, prepared.truncated)
 
     async def _prepare(
-        self,
-        content: Content,
-        options: EmbedOptions,
-        job_options: JobOptions,
-        timings: Timings,
+        self, content: Content, options: EmbedOptions, job_options: JobOptions, timings: Timings
     ) -> tuple[Prepared, float]:
         """Prepare an item and take a place in the queue for each of its rows.
 
@@ -107,6 +108,13 @@ class ServedTower:
             )
             if self.modality.is_quick(content):
                 prepared = prepare()
+            elif self._decoders and self._pickled:
+                prepared = await self._decoders.prepare(
+                    self._pickled,
+                    content,
+                    refuse_truncation=options.refuse_truncation,
+                    deadline=job_options.deadline,
+                )
             else:
                 loop = asyncio.get_running_loop()
                 prepared = await loop.run_in_executor(self._threads, prepare)

@@ -1,9 +1,11 @@
 """The bounds that flags set: what is beyond them is refused, and says for how long."""
 
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
 import grpc
+import PIL.Image
 import pytest
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
@@ -13,6 +15,7 @@ from tests.contract.embedding.requests import (
     RESNET,
     TIMEOUT_S,
     WHISPER,
+    embed,
     error,
     image,
     refused,
@@ -31,6 +34,19 @@ def test_a_text_over_the_byte_limit(stub: EmbeddingServiceStub) -> None:
     code, _, sentence = error(result_of(stub, MINILM, text("a", "x" * (1024 * 1024 + 1))))
     assert code == "INVALID_ARGUMENT"
     assert "1048576" in sentence.replace(",", "")
+
+
+def test_an_image_that_takes_long_to_decode(
+    stub: EmbeddingServiceStub, images: list[bytes]
+) -> None:
+    file = BytesIO()
+    PIL.Image.new("RGB", (4000, 4000), "red").save(file, "JPEG", progressive=True)
+    start, end = b"\xff\xda", b"\xff\xd9"
+    body, _, scan = file.getvalue().removesuffix(end).rpartition(start)
+    slow = body + (start + scan) * 3000 + end
+    refused, answered = embed(stub, RESNET, image("a", slow), image("b", images[0]))
+    assert error(refused)[:2] == ("INVALID_ARGUMENT", "IMAGE_TOO_COMPLEX")
+    assert len(vector(answered)) == 2048
 
 
 def test_the_longest_audio_is_half_an_hour(stub: EmbeddingServiceStub) -> None:

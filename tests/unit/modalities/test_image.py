@@ -17,6 +17,7 @@ from vecserve_server.errors import InvalidItem
 from vecserve_server.modalities.content import Limits
 from vecserve_server.modalities.image import EncodedImage, ImageModality
 from vecserve_server.modalities.image_formats import ACCEPTED, FORMATS
+from vecserve_server.modalities.image_structure import max_scans
 from vecserve_server.repository.manifest import ImageInput
 
 SPEC = ImageInput(resize_shortest_edge=64, resample="bicubic", crop_height=64, crop_width=64)
@@ -185,6 +186,47 @@ def test_an_image_too_thin_to_resize() -> None:
     error = refusal(encoded("PNG", (1, 10_000)))
     assert error.reason == "IMAGE_TOO_LARGE"
     assert "so thin that resizing makes it 64 x 640000 pixels" in error.message
+
+
+def progressive(scans: int, after: bytes = b"") -> bytes:
+    """A JPEG of so many scans, the last one over and over; `after` follows the image."""
+    file = BytesIO()
+    PIL.Image.new("RGB", (64, 64), "red").save(file, "JPEG", progressive=True)
+    start, end = b"\xff\xda", b"\xff\xd9"
+    body, _, last = file.getvalue().removesuffix(end).rpartition(start)
+    written = body.count(start)
+    return body + (start + last) * (scans - written) + end + after
+
+
+def test_a_jpeg_of_too_many_scans() -> None:
+    PIPELINE.prepare(EncodedImage(progressive(100)), refuse_truncation=False)
+    error = refusal(progressive(101))
+    assert error.reason == "IMAGE_TOO_COMPLEX"
+    assert "more than 100 scans" in error.message
+    assert [max_scans(pixels) for pixels in (1, 12_800_000, 64_000_000)] == [100, 100, 20]
+    # A film behind the picture, as phones write it, holds the marker by chance.
+    motion = progressive(10, after=b"\xff\xda" * 1000)
+    PIPELINE.prepare(EncodedImage(motion), refuse_truncation=False)
+
+
+def test_a_png_of_too_many_chunks() -> None:
+    start, end = encoded("PNG").split(b"\x00\x00\x00\x00IEND")
+    text = b"tEXtk\0v"
+    chunk = struct.pack(">I", len(text) - 4) + text + struct.pack(">I", zlib.crc32(text))
+    data = start + chunk * (1 << 16) + b"\x00\x00\x00\x00IEND" + end
+    error = refusal(data)
+    assert error.reason == "IMAGE_TOO_COMPLEX"
+    assert "more than 65536 chunks" in error.message
+
+
+def test_memory_is_known_before_an_image_is_decoded() -> None:
+    small = PIPELINE.decoded_bytes(EncodedImage(png_header(100, 100)))
+    large = PIPELINE.decoded_bytes(EncodedImage(png_header(1000, 1000)))
+    assert large == 100 * small
+    # Of what is at most: the file, white behind it, both joined, each of 4 bytes a pixel.
+    assert small >= 12 * 100 * 100
+    with pytest.raises(InvalidItem):
+        PIPELINE.decoded_bytes(EncodedImage(b"no image"))
 
 
 @pytest.mark.parametrize("mode", ["I", "F"])
