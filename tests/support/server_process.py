@@ -139,3 +139,13 @@ def run_server(arguments: Iterable[str]) -> subprocess.CompletedProcess[str]:
         text=True,
         timeout=STOP_TIMEOUT_S,
     )
+
+
+def descendants(process: int) -> list[int]:
+    """Return the processes that a process has started, and those that these have."""
+    children = {
+        int(child)
+        for listed in Path(f"/proc/{process}/task").glob("*/children")
+        for child in listed.read_text().split()
+    }
+    return [one for child in children for one in (child, *descendants(child))]

@@ -327,7 +327,8 @@ class Video:
         if frame.is_corrupt:
             raise _damaged(self._seconds(frame.pts))
         self._check_size(frame.width, frame.height)
-        return _upright(frame.to_ndarray(format="rgb24"), frame)
+        # Else FFmpeg starts a thread a core for each frame, and Python may keep them for long.
+        return _upright(frame.to_ndarray(format="rgb24", threads=1), frame)
 
     def _sound_blocks(
         self, container: InputContainer, stream: Any, end_s: Fraction
