@@ -17,7 +17,7 @@ from vecserve_server.api.oip.requests import InferHandler
 from vecserve_server.api.oip.stubs import grpc_service_pb2 as pb
 from vecserve_server.api.rpc.caller import Caller
 from vecserve_server.api.rpc.streaming import read_stream
-from vecserve_server.errors import ServingError
+from vecserve_server.errors import ServingError, drop_tracebacks
 from vecserve_server.serving.budget import ByteBudget
 
 # A client that sends it as "true" wants errors as the stream's status.
@@ -88,6 +88,7 @@ class InferStream:
         except ServingError as error:
             if self._errors_as_status:
                 raise
+            drop_tracebacks(error)
             prefix = f"[request id: {pending.id}] " if pending.id else ""
             response = pb.ModelStreamInferResponse(error_message=f"{prefix}{error.message}")
             response.infer_response.id = pending.id

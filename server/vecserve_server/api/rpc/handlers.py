@@ -8,7 +8,7 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from vecserve_server.api.rpc.status import abort
-from vecserve_server.errors import ComputeFailed, InvalidItem, ServingError
+from vecserve_server.errors import ComputeFailed, InvalidItem, ServingError, drop_tracebacks
 from vecserve_server.reasons import Reason
 
 _log = logging.getLogger(__name__)
@@ -27,7 +27,9 @@ def unary(
         try:
             return await method(parse(request_type, data), context)
         except Exception as error:
-            await abort(context, to_serving_error(error, "request"))
+            problem = to_serving_error(error, "request")
+            drop_tracebacks(error)
+            await abort(context, problem)
             return None
 
     return grpc.unary_unary_rpc_method_handler(handle, None, _serialize)
@@ -42,7 +44,9 @@ def stream(
         try:
             await method(context)
         except Exception as error:
-            await abort(context, to_serving_error(error, "stream"))
+            problem = to_serving_error(error, "stream")
+            drop_tracebacks(error)
+            await abort(context, problem)
 
     return grpc.stream_stream_rpc_method_handler(handle, None, _serialize)
 
