@@ -102,3 +102,16 @@ class ShuttingDown(ServingError):
 
 class ComputeFailed(ServingError):
     """The model failed on this item, run alone."""
+
+
+def drop_tracebacks(error: BaseException) -> None:
+    """Take the traceback from an error and from those it came from.
+
+    A traceback holds frames and these their variables: a graph that was half loaded, or a
+    request. In a circle, as tasks and their errors are, only the garbage collector, which
+    counts objects and not their size, would free them.
+    """
+    link: BaseException | None = error
+    while link:
+        link.__traceback__ = None
+        link = link.__cause__ or link.__context__

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import time
-import traceback
 from collections.abc import Callable, Container, Coroutine
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from vecserve_server.engine.session import GraphError
-from vecserve_server.errors import InvalidItem, LoadFailed, ModelNotFound
+from vecserve_server.errors import InvalidItem, LoadFailed, ModelNotFound, drop_tracebacks
 from vecserve_server.loading.bundle import LoadedBundle, load_bundle
 from vecserve_server.loading.graph import LoadTimedOut
 from vecserve_server.loading.onnx_file import LoadedOnnxFile, load_onnx_file
@@ -353,7 +352,7 @@ class ModelManager:
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(
-            self.threads, partial(_without_traces, work)
+            self.threads, partial(_releasing, work)
         )
 
 
@@ -361,19 +360,12 @@ def _cannot(why: object) -> str:
     return f"cannot be served: {why}"
 
 
-def _without_traces(work: Callable[[], T]) -> T:
-    """Return what `work` returns; what it raises holds nothing that it had made.
-
-    An exception holds its frames, these their variables, a graph that was half loaded among
-    them, and those who pass the exception on hold it until the garbage collector comes.
-    """
+def _releasing(work: Callable[[], T]) -> T:
+    """Return what `work` returns; an error that is foreseen holds nothing that was made so far."""
     try:
         return work()
-    except Exception as error:
-        raised: BaseException | None = error
-        while raised:
-            traceback.clear_frames(raised.__traceback__)
-            raised = raised.__cause__ or raised.__context__
+    except (BundleError, GraphError) as error:
+        drop_tracebacks(error)
         raise
 
 

@@ -36,7 +36,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     )
     save(repository, "heavy", heavy)
     save(repository, "adds", add(1, ["batch", 3]))
-    save(repository, "held", add(1, ["batch", 3]), config=held_until(2))
+    save(repository, "held", add(1, ["batch", 3]), config=held_until(32))
     save(repository, "spread", spread_and_mean(SPREAD))
     # Without a cache every graph has weights of its own: what is kept is seen.
     (folder / "file").touch()
@@ -133,24 +133,25 @@ def test_models_that_are_unloaded_and_loaded(
 def test_streams_that_fail(
     server: ServerProcess, stub: service_pb2_grpc.GRPCInferenceServiceStub
 ) -> None:
-    megabyte = service_pb2.ModelInferRequest(model_name="held", raw_input_contents=[bytes(10**6)])
+    broken = service_pb2.ModelInferRequest(model_name="held", raw_input_contents=[bytes(10**6)])
     held = service_pb2.ModelInferRequest(model_name="held")
     held.inputs.add(name="x", datatype="FP32", shape=[1, 3])
     held.raw_input_contents.append(bytes(12))
+    unanswered = server.metric('vecserve_unanswered_items{graph="held/1"}')
 
     def fail() -> None:
-        calls = [
-            stub.ModelStreamInfer(iter([megabyte]), metadata=[("triton_grpc_error", "true")])
-            for _ in range(5)
-        ]
-        for call in calls:
+        for _ in range(5):
+            call = stub.ModelStreamInfer(iter([broken]), metadata=[("triton_grpc_error", "true")])
             with pytest.raises(grpc.RpcError):
                 list(call)
-        left = [stub.ModelStreamInfer(iter([held, megabyte])) for _ in range(5)]
+            assert next(stub.ModelStreamInfer(iter([broken]))).error_message
+        left = [stub.ModelStreamInfer(iter([held])) for _ in range(5)]
+        while unanswered() < len(left):
+            pass
         for call in left:
-            # That of the megabyte: what is held is left unanswered.
-            next(call)
             call.cancel()
+        while unanswered():
+            pass
 
     assert_leaves_nothing(server, fail)
 

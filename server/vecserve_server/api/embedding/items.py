@@ -7,7 +7,7 @@ from vecserve_server.api.embedding.requests import to_content, to_job_options, t
 from vecserve_server.api.embedding.results import to_error_result, to_result
 from vecserve_server.api.rpc.answering import answering, count_refused
 from vecserve_server.api.rpc.caller import Caller
-from vecserve_server.errors import ServingError
+from vecserve_server.errors import ServingError, drop_tracebacks
 from vecserve_server.models.registry import ModelRegistry
 from vecserve_server.scheduling.options import JobOptions
 from vecserve_server.serving.bundle_model import BundleModel
@@ -70,6 +70,7 @@ class ItemHandler:
                     version=model.version,
                 )
         except ServingError as error:
+            drop_tracebacks(error)
             return to_error_result(item.item_id, error, timings, model.version)
 
     def refuse(self, item: embedding_pb2.Item, error: ServingError) -> embedding_pb2.ItemResult:

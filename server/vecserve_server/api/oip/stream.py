@@ -18,7 +18,7 @@ from vecserve_server.api.oip.requests import InferHandler
 from vecserve_server.api.oip.stubs import grpc_service_pb2 as pb
 from vecserve_server.api.rpc.caller import Caller
 from vecserve_server.api.rpc.streaming import read_stream
-from vecserve_server.errors import ServingError
+from vecserve_server.errors import ServingError, drop_tracebacks
 from vecserve_server.serving.budget import ByteBudget
 from vecserve_server.wording import cut
 
@@ -90,6 +90,7 @@ class InferStream:
         except ServingError as error:
             if self._errors_as_status:
                 raise
+            drop_tracebacks(error)
             # Not all of one that was refused for its length.
             id_ = cut(pending.id, MAX_ID_BYTES)
             prefix = f"[request id: {id_}] " if id_ else ""

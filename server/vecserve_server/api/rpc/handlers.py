@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 
 from vecserve_server.api.rpc.parsing import parse
 from vecserve_server.api.rpc.status import abort
-from vecserve_server.errors import ComputeFailed, ServingError
+from vecserve_server.errors import ComputeFailed, ServingError, drop_tracebacks
 from vecserve_server.reasons import Reason
 
 _log = logging.getLogger(__name__)
@@ -28,7 +28,9 @@ def unary(
         try:
             return await method(await parse(request_type, data, context), context)
         except Exception as error:
-            await abort(context, to_serving_error(error, "request"))
+            problem = to_serving_error(error, "request")
+            drop_tracebacks(error)
+            await abort(context, problem)
             return None
 
     return grpc.unary_unary_rpc_method_handler(handle, None, _serialize)
@@ -43,7 +45,9 @@ def stream(
         try:
             await method(context)
         except Exception as error:
-            await abort(context, to_serving_error(error, "stream"))
+            problem = to_serving_error(error, "stream")
+            drop_tracebacks(error)
+            await abort(context, problem)
 
     return grpc.stream_stream_rpc_method_handler(handle, None, _serialize)
 
