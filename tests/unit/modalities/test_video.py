@@ -2,11 +2,21 @@
 
 import hashlib
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from vecserve_server.modalities.video import central_square, resize_bilinear, window_starts
+from tests.support.clips import clip
+from vecserve_server.modalities.content import Limits
+from vecserve_server.modalities.video import (
+    EncodedVideo,
+    VideoModality,
+    central_square,
+    resize_bilinear,
+    window_starts,
+)
+from vecserve_server.repository.manifest import VideoInput
 
 
 @pytest.mark.parametrize(
@@ -49,3 +59,15 @@ def test_windows_cover_a_video_or_are_spread_over_it(
 ) -> None:
     found = window_starts(Fraction(duration), Fraction("0.64"), most)
     assert found == [Fraction(start) for start in starts]
+
+
+def test_no_thread_is_left_of_a_video() -> None:
+    spec = VideoInput(
+        frames=16, height=8, width=8, frame_rate_hz=25, sample_rate_hz=48_000, audio_samples=30_720
+    )
+    modality = VideoModality(spec, Path(), Limits())
+    content = EncodedVideo(clip(seconds=1.28))
+    threads = Path("/proc/self/task")
+    before = set(threads.iterdir())
+    modality.prepare(content, refuse_truncation=False)
+    assert set(threads.iterdir()) <= before
