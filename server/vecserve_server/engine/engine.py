@@ -1,7 +1,6 @@
 """Batch execution: jobs to a batch and back, and the rule that a bad job fails alone."""
 
 import threading
-import time
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,14 +10,12 @@ import numpy.typing as npt
 
 from vecserve_server.engine.padding import GraphSpec
 from vecserve_server.engine.session import Session
-from vecserve_server.engine.watchdog import RunLimit, RunTerminated, Watchdog
+from vecserve_server.engine.watchdog import RunLimit, RunTerminated, RunTimedOut, Watchdog
 
 Array = npt.NDArray[np.generic]
 
-# How often one who waits for an instance looks whether it is still worth it, in seconds, and
-# for how many times the bound of a batch it waits.
+# How often one who waits for an instance looks whether it is still worth it, in seconds.
 _LOOK_S = 0.25
-_PATIENCE = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,20 +131,19 @@ class Engine:
 
     @contextmanager
     def _instance(self, limit: RunLimit) -> Iterator[None]:
-        """Take one of the instances, as soon as one is free. Raises RunTerminated.
+        """Take one of the instances, as soon as one is free.
 
-        The others' runs are bounded as this one is: whoever waits much longer waits for one that
-        does not end.
+        Raises RunTerminated if nobody waits for that any more, RunTimedOut if one is taken by a
+        run that does not end.
         """
         if not self._instances:
             yield
             return
-        give_up_s = time.perf_counter() + _PATIENCE * limit.max_s
         while not self._instances.acquire(timeout=_LOOK_S):
             if limit.abandoned:
                 raise RunTerminated("nobody waits for it any more")
-            if time.perf_counter() > give_up_s:
-                raise limit.timed_out
+            if limit.model in self._watchdog.stuck_models():
+                raise RunTimedOut("it waited for another run of the model, which does not end")
         try:
             yield
         finally:

@@ -181,6 +181,22 @@ def test_a_run_that_cannot_be_ended_shows_in_health_and_is_left_at_the_end(tmp_p
         assert next(adds).status == NOT_SERVING
 
 
+def test_a_run_that_waits_for_one_that_cannot_be_ended_is_given_up(tmp_path: Path) -> None:
+    save(tmp_path, "comparing", comparing(), config={"instances": 1})
+    flags = (*SOON, "--compute-cores", "2", "--shutdown-grace-s", "0")
+    with (
+        ServerProcess(tmp_path, *flags) as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        stub = GRPCInferenceServiceStub(channel)
+        hung = stub.ModelInfer.future(steps(FOR_MINUTES, model="comparing"))
+        while not is_running(server):
+            pass
+        waits = stub.ModelInfer.future(steps(1, model="comparing"))
+        assert [failure(call) for call in (hung, waits)] == [TIMED_OUT] * 2
+        assert server.stop() == 3
+
+
 def test_health_comes_back_when_a_run_ends_after_all(tmp_path: Path) -> None:
     save(tmp_path, "comparing", comparing())
     with (
