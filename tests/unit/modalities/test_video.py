@@ -10,12 +10,12 @@ import pytest
 from tests.support.clips import clip
 from vecserve_server.modalities.content import Limits
 from vecserve_server.modalities.video import (
-    EncodedVideo,
     VideoModality,
     central_square,
     resize_bilinear,
     window_starts,
 )
+from vecserve_server.modalities.video_frames import EncodedVideo
 from vecserve_server.repository.manifest import VideoInput
 
 
