@@ -79,8 +79,9 @@ class BundleModel:
         with ExitStack() as counted:
             for tower in self._towers.values():
                 items = sum(fields.get(field, 0) for field in tower.modality.fields)
-                tower.graph.refuse_if_full(items, caller)
-                counted.enter_context(tower.graph.unanswered(items))
+                if items:
+                    tower.graph.refuse_if_full(items, caller)
+                    counted.enter_context(tower.graph.unanswered(items))
             yield
 
     def check(self, inputs: Mapping[str, TensorHeader], outputs: Sequence[str]) -> int:
