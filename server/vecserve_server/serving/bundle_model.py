@@ -91,8 +91,9 @@ class BundleModel:
             for tower in self._towers.values():
                 own = tower.modality.fields.keys() | tower.modality.further_inputs.keys()
                 items = sum(fields.get(field, 0) for field in own)
-                tower.graph.refuse_if_full(items, caller)
-                counted.enter_context(tower.graph.unanswered(items))
+                if items:
+                    tower.graph.refuse_if_full(items, caller)
+                    counted.enter_context(tower.graph.unanswered(items))
             yield
 
     def check(self, inputs: Mapping[str, TensorHeader], outputs: Sequence[str]) -> int:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 
 from vecserve.v1 import embedding_pb2
@@ -22,7 +22,7 @@ _FEW = 256
 Answer = Callable[[embedding_pb2.Item], Awaitable[embedding_pb2.ItemResult]]
 
 
-async def check_items(items: Sequence[embedding_pb2.Item], peer: str) -> Counter[str | None]:
+async def check_items(items: Sequence[embedding_pb2.Item], peer: str) -> Mapping[str | None, int]:
     """Return how many items of a peer have each field of `content`.
 
     Raises InvalidItem: NO_ITEMS, TOO_MANY_ITEMS, DUPLICATE_ITEM_ID.
@@ -39,7 +39,9 @@ async def check_items(items: Sequence[embedding_pb2.Item], peer: str) -> Counter
     return count() if len(items) <= _FEW else await in_thread(count, peer)
 
 
-def _count_fields(items: Sequence[embedding_pb2.Item]) -> Counter[str | None]:
+def _count_fields(items: Sequence[embedding_pb2.Item]) -> Mapping[str | None, int]:
+    if len(items) == 1:
+        return {items[0].WhichOneof("content"): 1}
     item_id, count = Counter(item.item_id for item in items).most_common(1)[0]
     if count > 1:
         raise InvalidItem(
@@ -53,20 +55,19 @@ async def answer_all(
     items: Sequence[embedding_pb2.Item], answer: Answer
 ) -> embedding_pb2.EmbedResponse:
     """Return the results of all items, in their order. `answer` never raises."""
-    results: dict[int, embedding_pb2.ItemResult] = {}
     if len(items) == 1:
         # A task for each costs more than the wait for the only one.
-        results[0] = await answer(items[0])
-    else:
-        left = iter(enumerate(items))
+        return embedding_pb2.EmbedResponse(results=[await answer(items[0])])
+    results: dict[int, embedding_pb2.ItemResult] = {}
+    left = iter(enumerate(items))
 
-        async def work() -> None:
-            for index, item in left:
-                results[index] = await answer(item)
-                # What is refused needs no wait, and there may be many such.
-                await asyncio.sleep(0)
+    async def work() -> None:
+        for index, item in left:
+            results[index] = await answer(item)
+            # What is refused needs no wait, and there may be many such.
+            await asyncio.sleep(0)
 
-        await asyncio.gather(*(work() for _ in range(min(len(items), _WINDOW))))
+    await asyncio.gather(*(work() for _ in range(min(len(items), _WINDOW))))
     response = embedding_pb2.EmbedResponse()
     for start in range(0, len(items), _FEW):
         stop = min(start + _FEW, len(items))

@@ -40,12 +40,15 @@ class ItemHandler:
         self,
         message: embedding_pb2.EmbedRequest | embedding_pb2.EmbedStreamRequest,
         caller: Caller,
+        *,
+        counted: bool = False,
     ) -> ItemContext:
         """Read what a message asks for. Raises ServingError if none of its items can be served."""
         return ItemContext(
             self._registry.find_bundle(message.model, message.version),
             to_options(message.options),
             to_job_options(message.options, caller),
+            counted,
         )
 
     async def handle(

@@ -1,7 +1,6 @@
 """EmbeddingService of vecserve.v1."""
 
 import asyncio
-from dataclasses import replace
 from functools import partial
 from itertools import count
 
@@ -57,7 +56,7 @@ class EmbeddingService:
         """Answer Embed. Raises ServingError if the request fails as a whole."""
         caller = caller_of(context)
         fields = await check_items(request.items, caller.peer)
-        shared = replace(self._handler.context_of(request, caller), counted=True)
+        shared = self._handler.context_of(request, caller, counted=True)
         with shared.model.accept(fields, caller.name):
             return await answer_all(request.items, partial(self._handler.handle, context=shared))
 
