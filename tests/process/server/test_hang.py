@@ -157,7 +157,8 @@ def test_sigterm_ends_a_load_that_does_not_end(tmp_path: Path) -> None:
 def test_a_run_that_cannot_be_ended_shows_in_health_and_is_left_at_the_end(tmp_path: Path) -> None:
     save(tmp_path, "comparing", comparing())
     save(tmp_path, "adds", add(1, ["batch", 3]))
-    flags = (*SOON, "--compute-cores", "2", "--shutdown-grace-s", "0")
+    # Watches have a second to hear of the end.
+    flags = (*SOON, "--compute-cores", "2", "--shutdown-grace-s", "1")
     with (
         ServerProcess(tmp_path, *flags) as server,
         grpc.insecure_channel(server.address) as channel,
