@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import onnx
 import pytest
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -57,7 +58,12 @@ def test_graph_whose_vectors_depend_on_neighbours_is_not_written(
 ) -> None:
     def per_batch(source: Path, target: Path, *_: object) -> None:
         quantize_dynamic(
-            source, target, op_types_to_quantize=["MatMul"], weight_type=QuantType.QInt8
+            source,
+            target,
+            op_types_to_quantize=["MatMul"],
+            weight_type=QuantType.QInt8,
+            # Of fused attention it knows none.
+            extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
         )
 
     monkeypatch.setattr(exporting, conversion, per_batch)
