@@ -2,10 +2,8 @@
 
 import csv
 import json
-import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -17,13 +15,13 @@ import pytest
 import scipy.stats
 import sklearn.metrics
 
+from tests.support.vecserve_command import VecserveCommand
 from vecserve import Client
 from vecserve.evaluation.encodings import Encoding, bytes_of, smaller, unit
 
 TEXT = "all-MiniLM-L6-v2"
 UNTRAINED = "clip-vit-base-patch32"
 IMAGE = "resnet-50"
-TIMEOUT_S = 300
 
 ANIMALS = ["dog", "cat", "horse", "rabbit", "sheep", "cow"]
 VEHICLES = ["car", "train", "lorry", "tram", "bus", "ship"]
@@ -35,23 +33,9 @@ PAIRS = [
 ]
 
 
-class Command:
-    def __init__(self, server: str, folder: Path) -> None:
-        self.environment = os.environ | {"VECSERVE_SERVER": server, "COLUMNS": "300"}
-        self.folder = folder
-
+class Command(VecserveCommand):
     def __call__(self, *arguments: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "vecserve", "compare", *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            env=self.environment,
-            cwd=self.folder,
-            timeout=TIMEOUT_S,
-        )
-        assert done.returncode == code, done.stderr
-        assert "Traceback" not in done.stderr
-        return done
+        return self.run("compare", *arguments, code=code)
 
     def json(self, *arguments: str | Path, code: int = 0) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self(*arguments, "--json", code=code).stdout)
@@ -70,7 +54,7 @@ class Command:
 
 @pytest.fixture
 def compare(server_address: str, tmp_path: Path) -> Command:
-    return Command(server_address, tmp_path)
+    return Command(server_address, tmp_path, COLUMNS="300")
 
 
 def test_pairs_by_two_models_and_smaller_vectors(

@@ -1,41 +1,25 @@
 """`vecserve similarity`: the matrix as a table, JSON, a picture and a page."""
 
 import json
-import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import pytest
 
+from tests.support.vecserve_command import VecserveCommand
 from vecserve import Client
 
 TEXT = "all-MiniLM-L6-v2"
 TEXT_AND_IMAGE = "clip-vit-base-patch32"
 SENTENCES = ["A cat sleeps.", "A kitten naps.", "A train costs $5 or $7.", "Share prices fell."]
-TIMEOUT_S = 300
 
 
-class Command:
-    def __init__(self, server: str, folder: Path) -> None:
-        self.environment = os.environ | {"VECSERVE_SERVER": server}
-        self.folder = folder
-
+class Command(VecserveCommand):
     def __call__(self, *arguments: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "vecserve", "similarity", *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            env=self.environment,
-            cwd=self.folder,
-            timeout=TIMEOUT_S,
-        )
-        assert done.returncode == code, done.stderr
-        assert "Traceback" not in done.stderr
-        return done
+        return self.run("similarity", *arguments, code=code)
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ import soundfile
 from tests.support import video_bundle
 from tests.support.server_process import ServerProcess
 from tests.support.testdata import clips
+from tests.support.vecserve_command import TIMEOUT_S, VecserveCommand, command_line
 from vecserve import Client
 from vecserve.store import open_store
 from vecserve.store.records import Known
@@ -35,7 +36,6 @@ from vecserve.store.records import Known
 TEXT = "all-MiniLM-L6-v2"
 IMAGE = "resnet-50"
 AUDIO = "whisper-base"
-TIMEOUT_S = 300
 KILL_ITEMS = int(os.environ.get("VECSERVE_KILL_ITEMS", "400"))
 KILL_MOMENTS = int(os.environ.get("VECSERVE_KILL_MOMENTS", "3"))
 
@@ -86,34 +86,21 @@ def collection(request: pytest.FixtureRequest) -> str:
     return re.sub(r"\W", "_", request.node.name)
 
 
-class Command:
+class Command(VecserveCommand):
     """`vecserve index` and `search` in a process, on one collection."""
 
     def __init__(self, server: str, folder: Path, into: str, collection: str) -> None:
-        self.environment = os.environ | {"VECSERVE_SERVER": server, "COLUMNS": "200"}
-        self.folder = folder
+        super().__init__(server, folder, COLUMNS="200")
         self.into = into
         self.collection = collection
 
-    def arguments(self, name: str, *arguments: str | Path) -> list[str]:
-        store = ("--into", self.into, "--collection", self.collection)
-        return [sys.executable, "-m", "vecserve", name, *map(str, arguments), *store]
+    def arguments(self, name: str, *arguments: str | Path) -> list[str | Path]:
+        return [name, *arguments, "--into", self.into, "--collection", self.collection]
 
     def __call__(
         self, name: str, *arguments: str | Path, stdin: str = "", code: int = 0
     ) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            self.arguments(name, *arguments),
-            input=stdin,
-            capture_output=True,
-            text=True,
-            env=self.environment,
-            cwd=self.folder,
-            timeout=TIMEOUT_S,
-        )
-        assert done.returncode == code, done.stderr
-        assert "Traceback" not in done.stderr
-        return done
+        return self.run(*self.arguments(name, *arguments), stdin=stdin, code=code)
 
     def search(self, query: str | Path, *arguments: str | Path) -> list[dict[str, Any]]:
         done = self("search", query, "--json", *arguments)
@@ -277,7 +264,7 @@ def test_killed_at_any_moment_and_resumed(
     for moment in range(KILL_MOMENTS):
         vecserve.collection = f"{collection}_{moment}"
         process = subprocess.Popen(
-            vecserve.arguments("index", "-", "-m", TEXT),
+            command_line(*vecserve.arguments("index", "-", "-m", TEXT)),
             stdin=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=vecserve.environment,
