@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from vecserve._items import modality_of_suffix
 from vecserve.cli.page import thumbnail
+from vecserve.cli.terminal import shorten
 
 Colour = tuple[int, int, int]
 """Red, green and blue, 0 to 255."""
@@ -157,9 +158,3 @@ def _label(item: str | Path) -> str:
     """Return a file's name or a text's beginning, for matplotlib: between dollars is a formula."""
     name = item.name if isinstance(item, Path) else item
     return shorten(name, _LABEL_CHARACTERS).replace("$", r"\$")
-
-
-def shorten(text: str, characters: int) -> str:
-    """Return the beginning of a text, on one line."""
-    line = " ".join(text.split())
-    return line if len(line) <= characters else line[: characters - 3] + "..."

@@ -19,7 +19,14 @@ from vecserve._extras import require_extra
 from vecserve.cli.index import Collection, Into, prompts_of, token
 from vecserve.cli.inputs import text_or_file
 from vecserve.cli.page import write_page
-from vecserve.cli.terminal import Server, Timeout, refuse_two_prompts, say, warn_if_untrained
+from vecserve.cli.terminal import (
+    Server,
+    Timeout,
+    refuse_two_prompts,
+    say,
+    shorten,
+    warn_if_untrained,
+)
 from vecserve.client import Client
 from vecserve.models import ModelInfo
 from vecserve.store import open_store
@@ -157,7 +164,4 @@ def seconds(hit: Hit) -> str:
 def item(hit: Hit) -> str:
     """Return the beginning of a text, or a file's path."""
     text = hit.metadata.get("text")
-    if not isinstance(text, str):
-        return hit.path
-    line = " ".join(text.split())
-    return line if len(line) <= _SHOWN_TEXT else line[: _SHOWN_TEXT - 3] + "..."
+    return shorten(text, _SHOWN_TEXT) if isinstance(text, str) else hit.path

@@ -17,7 +17,7 @@ from vecserve._channel import DEFAULT_ADDRESS
 from vecserve._deadline import Deadline
 from vecserve._extras import require_extra
 from vecserve._items import Item
-from vecserve.cli.heatmap import Similarities, shorten, write_html, write_png
+from vecserve.cli.heatmap import Similarities, write_html, write_png
 from vecserve.cli.inputs import text_or_file
 from vecserve.cli.terminal import (
     Dimensions,
@@ -27,6 +27,7 @@ from vecserve.cli.terminal import (
     describe,
     refuse_two_prompts,
     say,
+    shorten,
 )
 from vecserve.client import Client
 

@@ -85,3 +85,9 @@ def reporting_errors() -> Iterator[None]:
     except VecserveError as error:
         say("error", str(error), "bold red")
         raise SystemExit(1) from error
+
+
+def shorten(text: str, characters: int) -> str:
+    """Return the beginning of a text, on one line."""
+    line = " ".join(text.split())
+    return line if len(line) <= characters else line[: characters - 3] + "..."
