@@ -97,10 +97,10 @@ def load_bundle(bundle: Bundle, resources: LoadResources) -> LoadedBundle:
 def _load_tower(bundle: Bundle, tower: Tower, resources: LoadResources) -> LoadedTower:
     try:
         modality = build_modality(tower.input, bundle.folder, resources.limits)
-        if modality.decodes and resources.decoders:
-            resources.decoders.start()
     except ValueError as error:
         raise BundleError(f"{bundle.folder}: {error}") from error
+    if modality.decodes and resources.decoders:
+        resources.decoders.start()
     # The integers were chosen for the kernels of ONNX Runtime's own cpu.
     default: Provider = "cpu" if bundle.manifest.precision == "int8" else best_provider()
     file = GraphFile(

@@ -1,7 +1,7 @@
 """Calibration: a graph's warm-up, and the first measurements of its cost model."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 from vecserve_server.engine.engine import Engine, Job
 from vecserve_server.engine.providers import cuda
@@ -36,11 +36,10 @@ def calibrate(
     `row_of(positions)` makes a valid row. Lengths are measured in steps of `step` positions, up
     to `max_positions` steps. Raises what the graph raises.
     """
+    shapes = _SHAPES_OF_LENGTHS if has_lengths else _SHAPES_OF_ONE
     samples = []
-    for rows, positions in _SHAPES_OF_LENGTHS if has_lengths else _SHAPES_OF_ONE:
-        row = row_of(step * min(positions, max_positions))
-        jobs = [row] * min(rows, max_rows)
-        samples.append(Sample(len(jobs), row.positions, _measure(engine, jobs, all_cores=False)))
+    for jobs in _batches(shapes, row_of, max_rows, max_positions, step):
+        samples.append(_sample(engine, jobs))
         # Where one row keeps a core busy for so long, there is nothing to share.
         if samples[-1].seconds > _LONG_S:
             break
@@ -71,17 +70,32 @@ def calibrate_card(
 
     Its cores are not shared out: a batch takes them all.
     """
-    samples = []
     sizes = [(rows, 1) for rows in cuda.batch_sizes(max_rows)]
-    for rows, positions in _CARD_SHAPES_OF_LENGTHS if has_lengths else sizes:
-        row = row_of(step * min(positions, max_positions))
-        jobs = [row] * min(rows, max_rows)
+    shapes = _CARD_SHAPES_OF_LENGTHS if has_lengths else sizes
+    samples = []
+    for jobs in _batches(shapes, row_of, max_rows, max_positions, step):
         # The first run of a shape plans, and takes memory.
         _measure(engine, jobs, all_cores=False, times=1)
-        samples.append(Sample(len(jobs), row.positions, _measure(engine, jobs, all_cores=False)))
-        if rows >= max_rows or samples[-1].seconds > _LONG_S:
+        samples.append(_sample(engine, jobs))
+        if len(jobs) == max_rows or samples[-1].seconds > _LONG_S:
             break
     return CostModel(samples, speedup=1.0)
+
+
+def _batches(
+    shapes: Iterable[tuple[int, int]],
+    row_of: Callable[[int], Job],
+    max_rows: int,
+    max_positions: int,
+    step: int,
+) -> Iterator[list[Job]]:
+    """Yield a batch of each shape, within the bounds."""
+    for rows, positions in shapes:
+        yield [row_of(step * min(positions, max_positions))] * min(rows, max_rows)
+
+
+def _sample(engine: Engine, jobs: list[Job]) -> Sample:
+    return Sample(len(jobs), jobs[0].positions, _measure(engine, jobs, all_cores=False))
 
 
 def _measure(engine: Engine, jobs: list[Job], *, all_cores: bool, times: int = _TIMES) -> float:

@@ -28,10 +28,6 @@ _log = logging.getLogger(__name__)
 _GUESS_S = 0.01
 
 
-class LoadTimedOut(GraphError):
-    """The graph did not end on the inputs that it is tried on."""
-
-
 @dataclass(frozen=True, slots=True)
 class GraphPlan:
     """How a graph is to be run, known once its inputs and outputs are.
@@ -152,7 +148,7 @@ def load_graph(file: GraphFile, planner: Planner, resources: LoadResources) -> L
         log_nodes(file.name, session)
         cost = _measure(file, session, engine, plan, resources.cores)
     except RunTimedOut as error:
-        raise LoadTimedOut(
+        raise GraphError(
             f"{file.path} was tried on a small input: {error}; if it is only slow, start the "
             "server with a larger --max-batch-s"
         ) from error

@@ -13,7 +13,6 @@ from typing import TypeVar
 from vecserve_server.engine.session import GraphError
 from vecserve_server.errors import InvalidItem, LoadFailed, ModelNotFound, drop_tracebacks
 from vecserve_server.loading.bundle import LoadedBundle, load_bundle
-from vecserve_server.loading.graph import LoadTimedOut
 from vecserve_server.loading.onnx_file import LoadedOnnxFile, load_onnx_file
 from vecserve_server.loading.resources import LoadResources
 from vecserve_server.models.registry import ModelRegistry, ModelVersion, State
@@ -280,7 +279,7 @@ class ModelManager:
         await asyncio.wait({loading, given_up}, return_when=asyncio.FIRST_COMPLETED)
         if loading.done():
             return loading.result()
-        raise LoadTimedOut(f"{found.folder}: the graph does not end on the inputs it is tried on")
+        raise GraphError(f"{found.folder}: the graph does not end on the inputs it is tried on")
 
     def _load_found(self, found: Found) -> LoadedBundle | LoadedOnnxFile:
         if isinstance(found, OnnxFile):
