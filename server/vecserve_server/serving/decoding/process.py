@@ -5,6 +5,7 @@ import contextlib
 import multiprocessing
 import os
 import socket
+from functools import cache
 from multiprocessing.process import BaseProcess
 
 from pydantic import ValidationError
@@ -35,8 +36,9 @@ class WorkerDied(Exception):
     """The worker ended before it answered, or what it answered is no reply."""
 
 
+@cache
 def start_fork_server() -> None:
-    """Start what workers are forked from, all that they need imported; takes half a second."""
+    """Start what workers are forked from, all that they need imported; once, in half a second."""
     process = _context.Process(target=os.getpid)
     process.start()
     process.join()
