@@ -26,19 +26,14 @@ class Arena:
         self._usual_bytes = 0.0
         self._largest_bytes = 0
 
-    def options(
-        self, feeds: Mapping[str, npt.NDArray[np.generic]], options: ort.RunOptions | None = None
-    ) -> ort.RunOptions | None:
-        """Return the options of a run, those given if any, with what this run is to do besides."""
+    def before(self, feeds: Mapping[str, npt.NDArray[np.generic]], options: ort.RunOptions) -> None:
+        """Look at a run that is about to begin, and let its options say if it gives memory back."""
         size = sum(feed.nbytes for feed in feeds.values())
         self._usual_bytes = self._usual_bytes or size
         bound = _ABOVE * self._usual_bytes
         self._usual_bytes += _SMOOTHING * (min(size, bound) - self._usual_bytes)
         self._largest_bytes = max(self._largest_bytes, size)
         # Also after small runs, once these are the usual ones again.
-        if self._largest_bytes <= bound:
-            return options
-        self._largest_bytes = 0
-        options = options or ort.RunOptions()
-        options.add_run_config_entry(*_SHRINK)
-        return options
+        if self._largest_bytes > bound:
+            self._largest_bytes = 0
+            options.add_run_config_entry(*_SHRINK)

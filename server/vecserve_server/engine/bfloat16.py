@@ -22,7 +22,7 @@ def run_with_bfloat16(
     session: ort.InferenceSession,
     feeds: Mapping[str, Array],
     outputs: Sequence[str],
-    options: ort.RunOptions | None = None,
+    options: ort.RunOptions,
 ) -> list[Array]:
     """Do what `session.run` does. Raises what ONNX Runtime raises."""
     types = {node.name: node.type for node in session.get_inputs()}

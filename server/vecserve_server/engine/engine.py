@@ -52,7 +52,6 @@ class Engine:
         self._spec = spec
         self._watchdog = watchdog
         self._instances = threading.Semaphore(instances) if instances else None
-        self._fills = spec.batches and not spec.pads
 
     def key(self, job: Job) -> Hashable:
         """Return what two jobs must have in common to share a batch."""
@@ -92,7 +91,7 @@ class Engine:
         limit = limit or RunLimit(self._name, self._watchdog.trial_s)
         names = sorted({name for job in jobs for name in job.outputs})
         total = sum(job.rows for job in jobs)
-        rows = self._session.full_batch(total) if self._fills else total
+        rows = self._session.full_batch(total)
         with (
             self._instance(limit),
             self._joined(jobs, rows) as feeds,

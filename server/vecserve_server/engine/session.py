@@ -151,16 +151,16 @@ class Session:
         outputs: Sequence[str],
         *,
         all_cores: bool = False,
-        options: ort.RunOptions | None = None,
+        options: ort.RunOptions,
     ) -> list[Array]:
         """Run one batch; arrays have the batch axis first. Raises what ONNX Runtime raises."""
         session = self._all_cores if all_cores else self._one_core
         if self._by_rows:
             session = self._by_rows.get(len(next(iter(feeds.values()))), session)
+        if self.provider == "cpu":
+            self._arena.before(feeds, options)
         if self._has_bfloat16:
             return run_with_bfloat16(session, feeds, outputs, options)
-        if self.provider == "cpu":
-            options = self._arena.options(feeds, options)
         result: list[Array] = session.run(list(outputs), dict(feeds), options)
         return result
 
